@@ -1,0 +1,152 @@
+"""The command line: options in, a verdict printed and written, an exit status out.
+
+`--help` imports neither torch nor transformers; each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from resumecheck import __version__
+from resumecheck.errors import ResumecheckError, TargetError
+from resumecheck.options import INTERRUPTS, SHARED, read_options
+from resumecheck.verdict import EXIT_STATUS
+
+USAGE_STATUS = 2
+DEFECT_STATUS = 70  # EX_SOFTWARE of sysexits.h: what fails inside resumecheck must not look like a verdict
+INTERRUPTED_STATUS = 130
+
+#: Commands of the embedding trainer, which read their own options: name -> (help, module).
+TRAINER_COMMANDS = {
+    "train": ("fine-tune a text embedding model; its resume is exact", "resumecheck.embedding.train"),
+    "evaluate": ("nDCG, MRR and recall of an embedding model", "resumecheck.embedding.evaluate"),
+}
+
+_DESCRIPTION = "Is a resumed training run still the same run? Evidence, and the name of the state that was lost."
+_STATUSES = (
+    f"exit status: {EXIT_STATUS['equivalent']} equivalent, {EXIT_STATUS['diverged']} diverged, {USAGE_STATUS} wrong "
+    f"usage, {EXIT_STATUS['nondeterministic']} nondeterministic (the uninterrupted run does not repeat itself), "
+    f"{EXIT_STATUS['error']} the target failed"
+)
+_VERIFY_DESCRIPTION = """\
+Train TARGET without an interruption, train it again with a checkpoint at each resume point, resume from each
+checkpoint in a new process, and compare the runs step by step: training state, samples, batches, random streams,
+losses, gradients and learning rates. TARGET names a factory `build(output_dir)` that returns a transformers.Trainer:
+pkg.module:build, or path/to/file.py:build."""
+_VERIFY_EXAMPLES = """\
+examples:
+  resumecheck verify train.py:build
+  resumecheck verify train.py:build --steps 12 --at 4,9 --json verdict.json
+  resumecheck verify my_project.training:build --at every --horizon next
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments and arguments[0] in TRAINER_COMMANDS:
+            return _run_trainer_command(arguments[0], arguments[1:])
+        options = _parser().parse_args(arguments)
+        return options.run(options)
+    except ResumecheckError as error:
+        print(f"resumecheck: {error}", file=sys.stderr)
+        return EXIT_STATUS["error"] if isinstance(error, TargetError) else USAGE_STATUS
+    except KeyboardInterrupt:
+        print("resumecheck: interrupted", file=sys.stderr)
+        return INTERRUPTED_STATUS
+
+
+def _run_trainer_command(command: str, arguments: list[str]) -> int:
+    import importlib
+
+    status = importlib.import_module(TRAINER_COMMANDS[command][1]).main(arguments)
+    return int(status or 0)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from resumecheck.report import json_file, progress, terminal
+
+    given = {option.name: getattr(options, option.name) for option in SHARED}
+    on_resume = _pairs(options.on_resume)
+    settings = read_options({**given, "interrupt": options.interrupt, "on_resume": on_resume}, "resumecheck verify")
+    if options.json is not None:
+        json_file.check_writable(options.json)
+    try:
+        with progress.progress_display(Console(stderr=True)) as show:
+            from resumecheck.check import verify
+
+            verdict = verify(options.target, keep=options.keep, progress=show, twice=options.twice, **settings)
+    except (ResumecheckError, KeyboardInterrupt):
+        raise
+    except Exception:
+        # Python's own exit status for an uncaught exception is 1, which here means `diverged`.
+        traceback.print_exc()
+        print("resumecheck: this is a defect of resumecheck, not of the target; please report it", file=sys.stderr)
+        return DEFECT_STATUS
+    if options.json is not None:
+        json_file.write(verdict, options.json)
+    console = Console()
+    terminal.render(verdict, console if console.is_terminal else Console(width=terminal.WIDTH + 20))
+    return verdict.exit_status
+
+
+def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:
+    """`KEY=VALUE` texts as a mapping, None where there are none."""
+    from resumecheck.errors import UsageError
+
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--on-resume {text}: expected KEY=VALUE, for example dataloader_num_workers=2")
+        pairs[key] = value
+    return pairs or None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with the status of wrong usage."""
+        self.exit(USAGE_STATUS, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = _Parser(prog="resumecheck", description=_DESCRIPTION, epilog=_STATUSES, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"resumecheck {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    verify = commands.add_parser(
+        "verify",
+        help="check that a training run survives an interruption",
+        description=_VERIFY_DESCRIPTION,
+        epilog=f"{_VERIFY_EXAMPLES}\n{_STATUSES}",
+        **raw,
+    )
+    verify.set_defaults(run=_verify)
+    verify.add_argument("target", metavar="TARGET", help="what is checked: pkg.module:build or path/to/file.py:build")
+    for option in SHARED:
+        verify.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help)
+    verify.add_argument("--interrupt", choices=INTERRUPTS, help="how the run is interrupted (default: stop)")
+    verify.add_argument(
+        "--on-resume",
+        metavar="KEY=VALUE",
+        action="append",
+        help="training argument that the resumed runs change, for example dataloader_num_workers=2; may be repeated",
+    )
+    verify.add_argument("--twice", action="store_true", help="interrupt and resume each resumed run once more")
+    verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
+    verify.add_argument("--keep", type=Path, metavar="DIR", help="keep the recorded runs and checkpoints in DIR")
+
+    for name, (summary, _module) in TRAINER_COMMANDS.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    return parser
