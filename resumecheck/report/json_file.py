@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -45,7 +46,7 @@ def check_writable(path: Path) -> None:
     """
     try:
         if path.is_dir():
-            raise IsADirectoryError(21, "it is a directory")
+            raise IsADirectoryError(errno.EISDIR, "it is a directory")
         if _is_stream(path):
             return
         temporary = _temporary(path)
@@ -57,7 +58,8 @@ def check_writable(path: Path) -> None:
 
 def _is_stream(path: Path) -> bool:
     """Whether the path is a pipe or a device (`/dev/stdout`), which must be written to and never replaced."""
-    return path.exists() and not path.is_file()
+    # Where standard output goes to a file, /dev/stdout counts as a regular file.
+    return path.absolute().parts[:2] in (("/", "dev"), ("/", "proc")) or (path.exists() and not path.is_file())
 
 
 def _temporary(path: Path) -> Path:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-#: What the check calls, from several threads: name of the run, optimizer steps done, the step it stops at (0: not known).
+#: The check calls it, from several threads: name of the run, optimizer steps done, the step it stops at (0: unknown).
 ProgressFunction = Callable[[str, int, int], None]
 
 SECONDS_BETWEEN_LINES = 10.0

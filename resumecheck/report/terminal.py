@@ -116,7 +116,7 @@ def _experiment(verdict: Verdict) -> str:
         parts.append(f"resumed from {', '.join(_numbers(verdict.resume_points))}")
     parts.append(f"{verdict.steps_executed} steps executed")
     parts += [f"{name} {verdict.versions[name]}" for name in ("torch", "transformers") if name in verdict.versions]
-    return " · ".join(parts)
+    return "; ".join(parts)
 
 
 def _failed_points(failed: Sequence[ResumePoint]) -> Iterator[str]:
@@ -128,7 +128,6 @@ def _failed_points(failed: Sequence[ResumePoint]) -> Iterator[str]:
         yield ""
         yield from _point(points[0])
         if len(points) > 1:
-            yield ""
             yield from _wrapped("likewise", f"resumed from {', '.join(_numbers(points[1:]))}", "  ")
 
 
@@ -143,8 +142,8 @@ def _point(point: ResumePoint) -> Iterator[str]:
     divergence = point.first_divergence
     if divergence is not None:
         rung = RUNGS.get(divergence.rung)
-        yield f"  where       {divergence.rung}{f': {rung}' if rung else ''}"
-        yield f"  what        {_what(divergence)}"
+        yield from _wrapped("where", f"{divergence.rung}{f': {rung}' if rung else ''}", "  ")
+        yield from _wrapped("what", _what(divergence), "  ")
         expected, got = _as_pair(divergence.expected, divergence.got)
         yield f"  expected    {_shortened(expected, WIDTH - 14)}"
         yield f"  got         {_shortened(got, WIDTH - 14)}{_distance(divergence)}"
@@ -180,7 +179,7 @@ def _distance(divergence: Divergence) -> str:
 def _finding(finding: Finding, label: str) -> Iterator[str]:
     yield from _wrapped(label, f"{finding.code} {finding.component}, {finding.status}: {finding.message}", "  ")
     if finding.advice:
-        yield from _wrapped("what to do" if label == "cause" else "", finding.advice, "  ")
+        yield from _wrapped("what to do", finding.advice, "  ")
 
 
 def _latent(verdict: Verdict) -> Iterator[str]:
