@@ -1,0 +1,88 @@
+"""The one contract of an adapter, and the choice of the adapter for what a target returned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from resumecheck.adapters.recorder import Recorder
+from resumecheck.errors import UsageError
+from resumecheck.state.capture import LiveState
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """When a run writes checkpoints.
+
+    Attributes:
+        own: whether the target's own saving stays on.
+        at: resume points at which a checkpoint is written in addition.
+    """
+
+    own: bool
+    at: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Length:
+    """How long a target trains: optimizer steps in all, and optimizer steps of one epoch (None where unknown)."""
+
+    max_steps: int
+    steps_per_epoch: int | None
+
+
+class Adapter(Protocol):
+    """Drives and reads one live trainer.
+
+    `attach` must not change what the trainer computes. `train` returns when training has ended by itself; the recorder
+    may end it earlier by raising `RunStopped`. `checkpoint` is the directory that a resume after `step` is given.
+    """
+
+    name: str
+    overridden: list[str]
+    entry: Any  # the target's factory, where the census finds the target's own module
+
+    def live(self) -> LiveState: ...
+
+    def attach(self, recorder: Recorder, saving: Saving, begin: Callable[[Length], None]) -> None: ...
+
+    def feed(self, batches: Callable[[int, int], Any]) -> None:
+        """From now on train on `batches(step, micro)` where that is not None, in place of the run's own batches."""
+        ...
+
+    def set_argument(self, name: str, text: str) -> None: ...
+
+    def train(self, resume_from: Path | None) -> None: ...
+
+    def arguments(self) -> dict[str, Any]: ...
+
+    def finished_steps(self) -> int: ...
+
+    def put_counters(self, counters: Mapping[str, Any]) -> None: ...
+
+    @staticmethod
+    def checkpoint(output_dir: Path, step: int) -> Path: ...
+
+
+def adapter_for(built: Any, output_dir: Path, target: str) -> Adapter:
+    """The adapter for what `build(output_dir)` returned.
+
+    Raises:
+        UsageError: it is nothing that resumecheck can train.
+    """
+    from transformers import Trainer
+
+    if isinstance(built, Trainer):
+        from resumecheck.adapters.transformers_trainer import TrainerAdapter
+
+        return TrainerAdapter(built, output_dir)
+    raise UsageError(
+        f"{target} returned {_describe(built)}, expected a transformers.Trainer.\n"
+        "A target is a factory `build(output_dir)` that returns the trainer without training it."
+    )
+
+
+def _describe(value: Any) -> str:
+    return "None" if value is None else f"an object of type {type(value).__module__}.{type(value).__qualname__}"

@@ -1,0 +1,195 @@
+"""Turns what an adapter sees of a run into the rows of a trajectory.
+
+The adapter calls, in this order for each optimizer step: `step_starts`, then for each micro-batch `batch` and `loss`,
+then `gradients`, `update`, `step_ends`, and `event` whenever something happens. A row is closed when the next step
+starts, or by `finish`. Nothing here draws from a random stream or changes a tensor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resumecheck.adapters.placement import stored_objects
+from resumecheck.state.capture import LiveState, digest_leaves, identity_facts, leaves, trained_parameters
+from resumecheck.state.census import Census, take_census
+from resumecheck.state.digest import digest, tensor_digest
+from resumecheck.state.streams import digest_streams, read_streams
+from resumecheck.trajectory import Micro, Row, TrajectoryWriter
+
+
+class RunStopped(BaseException):
+    """Ends a run that has gone as far as it was asked to. Not an Exception: no target may catch it by accident."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Captures:
+    """What to keep beside the digests.
+
+    Attributes:
+        census_at: resume points at which a census is taken.
+        live_at: resume points at which the live values of the state are stored.
+        tensors: step -> keys (`component|quantity|name`) of leaves to store after that step.
+        gradients: step -> names of gradients to store in that step.
+        batches_after: store every batch after this step, None for none.
+    """
+
+    census_at: frozenset[int] = frozenset()
+    live_at: frozenset[int] = frozenset()
+    tensors: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    gradients: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    batches_after: int | None = None
+
+
+class Recorder:
+    """Writes the trajectory of one run into `directory`.
+
+    Args:
+        writer: where rows go.
+        live: gives the live state.
+        stop: the step after which the run is stopped, None to let it end by itself.
+        captures: what to keep beside the digests.
+        before_next_forward: called with the number of finished steps, before the state is read (for snapshots,
+            transplants and kills).
+    """
+
+    def __init__(
+        self,
+        writer: TrajectoryWriter,
+        live: Callable[[], LiveState],
+        *,
+        stop: int | None = None,
+        captures: Captures | None = None,
+        before_next_forward: Callable[[int], None] = lambda step: None,
+    ):
+        self.writer = writer
+        self._show_live = live
+        self.stop = stop
+        self.captures = captures or Captures()
+        self.before_next_forward = before_next_forward
+        self.started = False
+        self.finished_steps = 0
+        self._row: Row | None = None
+        self._events: list[dict[str, Any]] = []
+        self._epoch_streams: dict[str, str] = {}
+        self.first_census: Census | None = None
+
+    def live(self) -> LiveState:
+        """The live state; parameters that belong to no model carry the path under which the census finds them."""
+        live = self._show_live()
+        if self.first_census is None and self.started:
+            self.first_census = take_census(live.roots)
+        live.outside_names = self.first_census.tensor_paths if self.first_census is not None else {}
+        return live
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the trajectory."""
+        return self.writer.directory
+
+    def step_starts(self, step: int) -> None:
+        """The first forward of optimizer step `step` (1-based) is about to happen; its batch has been fetched."""
+        done = step - 1
+        self.before_next_forward(done)
+        if not self.started:
+            self._row = Row(step=done, start=True)
+            self.started = True
+        self._close_row(done)
+        if self.stop is not None and done >= self.stop:
+            raise RunStopped
+        self._row = Row(step=step, streams=digest_streams())
+        self._row.epoch_streams, self._epoch_streams = self._epoch_streams, {}
+
+    def epoch_starts(self) -> None:
+        """An epoch's iterator is about to be created: the shuffle may draw from a random stream."""
+        self._epoch_streams = digest_streams()
+
+    def batch(self, content: Any, ids: list[Any] | None) -> None:
+        """A micro-batch is about to go forward."""
+        row = self._current()
+        row.micro.append(Micro(batch=digest(content), ids=ids))
+        after = self.captures.batches_after
+        if after is not None and row.step > after:
+            folder = self.directory / "batches"
+            folder.mkdir(exist_ok=True)
+            torch.save(content, folder / f"{row.step}-{len(row.micro) - 1}.pt")
+
+    def loss(self, loss: torch.Tensor | float) -> None:
+        """The loss of the micro-batch that went forward last."""
+        self._current().micro[-1].loss = float(loss)
+
+    def gradients(self) -> None:
+        """All micro-batches of the step have gone backward; gradients are not clipped yet."""
+        row = self._current()
+        found = {
+            name: parameter.grad for name, parameter in trained_parameters(self.live()) if parameter.grad is not None
+        }
+        row.gradients = {name: tensor_digest(gradient) for name, gradient in found.items()}
+        dense = [gradient.float() for gradient in found.values() if gradient.layout is torch.strided]
+        if dense:
+            norms = torch.stack([norm.double() for norm in torch._foreach_norm(dense)])
+            row.grad_norm = float(torch.linalg.vector_norm(norms))
+        wanted = self.captures.gradients.get(row.step)
+        if wanted is not None:
+            kept = {name: found[name].detach().cpu().clone() for name in wanted if name in found}
+            torch.save(kept, self.directory / f"gradients-{row.step}.pt")
+
+    def update(self, learning_rates: list[float]) -> None:
+        """The optimizer is about to update with these learning rates, one for each parameter group."""
+        self._current().lr = [float(rate) for rate in learning_rates]
+
+    def step_ends(self, step: int, epoch: float | None) -> None:
+        """The update of `step` is done."""
+        self._current().epoch = epoch
+        self.finished_steps += 1
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Something happened outside a step: an evaluation, a log, a save."""
+        self._events.append({"kind": kind, **facts})
+
+    def finish(self, step: int) -> None:
+        """The run has ended by itself after `step`."""
+        if self._row is not None:
+            self.before_next_forward(step)
+            self._close_row(step)
+
+    def _current(self) -> Row:
+        if self._row is None:
+            raise RuntimeError("the adapter reported a batch before the start of a step")
+        return self._row
+
+    def _close_row(self, done: int) -> None:
+        """Complete the open row with the state found now, and write it."""
+        row = self._row
+        if row is None:
+            return
+        live = self.live()
+        row.state = digest_leaves(live)
+        row.identity = identity_facts(live)
+        row.events, self._events = self._events, []
+        self.writer.append(row)
+        self._row = None
+        self._capture(done, live, first=row.start)
+
+    def _capture(self, done: int, live: LiveState, *, first: bool) -> None:
+        captures = self.captures
+        if first or done in captures.census_at:
+            census = self.first_census if first and self.first_census is not None else take_census(live.roots)
+            census.write(self.directory / f"census-{'start' if first else done}.json")
+        if done in captures.live_at:
+            state = {f"{leaf.component}|{leaf.key}": _kept(leaf.value) for leaf in leaves(live)}
+            stored = {"state": state, "streams": read_streams(), "objects": stored_objects(live)}
+            torch.save(stored, self.directory / f"live-{done}.pt")
+            take_census(live.roots).write_values(self.directory / f"hidden-{done}.pkl")
+        wanted = captures.tensors.get(done)
+        if wanted is not None:
+            kept = {f"{leaf.component}|{leaf.key}": leaf.value for leaf in leaves(live)}
+            torch.save({key: _kept(kept[key]) for key in wanted if key in kept}, self.directory / f"tensors-{done}.pt")
+
+
+def _kept(value: Any) -> Any:
+    return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,320 @@
+"""Drives and reads a transformers `Trainer` and every subclass, through its callbacks and wrapped bound methods.
+
+Two methods of the instance are wrapped: `training_step` (just before a forward, and the loss) and
+`_maybe_log_save_evaluate` (where a save is decided). Wrapping the instance leaves overrides of subclasses in place.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import CallbackHandler, ExportableState
+from transformers.trainer_utils import SaveStrategy
+
+from resumecheck.adapters.contract import Length, Saving
+from resumecheck.adapters.loader_ids import LoaderIds
+from resumecheck.adapters.recorder import Recorder
+from resumecheck.state.capture import LiveState
+
+#: Counters of TrainerState that the run depends on; logs, paths and what is recomputed at the start are left out.
+_COUNTERS = (
+    "global_step", "epoch", "max_steps", "num_train_epochs", "best_metric", "best_global_step", "num_input_tokens_seen",
+    "total_flos", "save_steps", "eval_steps", "logging_steps", "train_batch_size",
+)  # fmt: skip
+#: Attributes of a Trainer that the census does not start from: read elsewhere, or no state of the run.
+_NOT_ROOTS = frozenset(
+    {
+        "model", "model_wrapped", "args", "state", "accelerator", "callback_handler", "optimizer", "lr_scheduler",
+        "_memory_tracker", "processing_class", "tokenizer", "training_step", "_maybe_log_save_evaluate", "hp_name",
+        "get_train_dataloader", "evaluate", "deepspeed", "current_flos", "_total_loss_scalar", "_tr_loss",
+        "_globalstep_last_logged", "_initial_num_input_tokens_seen", "_initial_global_step", "control",
+        "current_gradient_accumulation_steps", "is_in_train", "_signature_columns", "_eval_dataloaders",
+    }
+)  # fmt: skip
+#: Metrics that measure the machine, not the run.
+_MACHINE_METRICS = ("runtime", "per_second", "time", "memory", "mem_")
+
+
+class TrainerAdapter:
+    """The adapter for `transformers.Trainer`."""
+
+    name = "transformers"
+
+    def __init__(self, trainer: Trainer, output_dir: Path):
+        self.trainer = trainer
+        self.output_dir = output_dir
+        self.overridden: list[str] = []
+        self.entry: Any = None
+        self._batches: Callable[[int, int], Any] | None = None
+        if trainer.args.load_best_model_at_end:
+            trainer.args.load_best_model_at_end = False
+            self.overridden.append("load_best_model_at_end was switched off: the best model is not loaded at the end")
+
+    # --- driving ----------------------------------------------------------------------------------------------------
+
+    def attach(self, recorder: Recorder, saving: Saving, begin: Callable[[Length], None]) -> None:
+        """Let the recorder see every step; write checkpoints as `saving` says; `begin` gets the length of the run."""
+        trainer = self.trainer
+        ids = LoaderIds()
+        ids.install()
+        events = _Events(self, recorder, saving, begin, ids)
+        trainer.add_callback(events)
+        self._wrap("training_step", events.training_step)
+        self._wrap("_maybe_log_save_evaluate", events.maybe_save)
+        self._wrap("get_train_dataloader", events.train_dataloader)
+        self._wrap("evaluate", events.evaluate)
+        if not saving.own and trainer.args.save_strategy == SaveStrategy.BEST:
+            trainer.args.save_strategy = SaveStrategy.NO
+
+    def _wrap(self, method: str, around: Callable[..., Any]) -> None:
+        original = getattr(self.trainer, method)
+        setattr(self.trainer, method, functools.wraps(original)(functools.partial(around, original)))
+
+    def feed(self, batches: Callable[[int, int], Any]) -> None:
+        """Train on `batches(step, micro)` where that is not None."""
+        self._batches = batches
+
+    def fed(self, step: int, micro: int, own: Any) -> Any:
+        """The batch to train on."""
+        batch = self._batches(step, micro) if self._batches is not None else None
+        return own if batch is None else batch
+
+    def set_argument(self, name: str, text: str) -> None:
+        """Set one training argument, converted to the type that it has now."""
+        from resumecheck.errors import UsageError
+
+        args = self.trainer.args
+        if not hasattr(args, name):
+            raise UsageError(f"--on-resume {name}={text}: {type(args).__name__} has no argument {name!r}")
+        now = getattr(args, name)
+        try:
+            value: Any = text
+            if isinstance(now, bool):
+                value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            elif isinstance(now, int | float):
+                value = type(now)(text) if not (isinstance(now, int) and "." in text) else float(text)
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"--on-resume {name}={text}: expected a {type(now).__name__} like {now!r}") from error
+        setattr(args, name, value)
+
+    def train(self, resume_from: Path | None) -> None:
+        """Train to the end."""
+        self.trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+
+    def arguments(self) -> dict[str, Any]:
+        """The training arguments as plain values, without the output directory."""
+        return {
+            name: value
+            for name, value in self.trainer.args.to_dict().items()
+            if name not in ("output_dir", "logging_dir", "run_name")
+        }
+
+    def finished_steps(self) -> int:
+        """Optimizer steps as the trainer counts them."""
+        return self.trainer.state.global_step
+
+    @staticmethod
+    def checkpoint(output_dir: Path, step: int) -> Path:
+        """The directory that the Trainer writes after `step`."""
+        return output_dir / f"checkpoint-{step}"
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def live(self) -> LiveState:
+        """The live objects of the trainer."""
+        trainer = self.trainer
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        optimizers = {"optimizer": _unwrapped(trainer.optimizer)} if trainer.optimizer is not None else {}
+        schedulers = {"lr_scheduler": _unwrapped(trainer.lr_scheduler)} if trainer.lr_scheduler is not None else {}
+        handler: CallbackHandler = trainer.callback_handler
+        callbacks = [callback for callback in handler.callbacks if not isinstance(callback, _Events)]
+        return LiveState(
+            models={"model": model},
+            optimizers=optimizers,
+            schedulers=schedulers,
+            scaler=trainer.accelerator.scaler,
+            counters={name: getattr(trainer.state, name) for name in _COUNTERS if hasattr(trainer.state, name)},
+            callbacks={
+                _numbered(callbacks, callback): callback.state()
+                for callback in callbacks
+                if isinstance(callback, ExportableState)
+            },
+            roots=self._roots(model, optimizers, schedulers, callbacks),
+        )
+
+    def _roots(
+        self, model: torch.nn.Module, optimizers: dict[str, Any], schedulers: dict[str, Any], callbacks: list[Any]
+    ) -> dict[str, Any]:
+        trainer = self.trainer
+        known: list[Any] = [trainer.args, trainer.state, trainer.accelerator, trainer.control]
+        known += [*model.parameters(), *model.buffers()]
+        for optimizer in optimizers.values():
+            known += [optimizer.state, optimizer.param_groups, optimizer.defaults]
+        roots: dict[str, Any] = {
+            "__known__": known,
+            "__paths__": {str(self.output_dir): "{output_dir}"},
+            "model": model,
+        }
+        for callback in callbacks:
+            roots[f"callbacks.{_numbered(callbacks, callback)}"] = callback
+        for name, value in vars(trainer).items():
+            if name not in _NOT_ROOTS and not name.startswith("__"):
+                roots[f"trainer.{name}"] = value
+        roots["train_dataloader"] = getattr(trainer.callback_handler, "train_dataloader", None)
+        roots |= optimizers | schedulers
+        roots["trainer class"] = type(trainer)
+        roots["module globals"] = self.entry
+        return roots
+
+    def put_counters(self, counters: Mapping[str, Any]) -> None:
+        """Set counters of the trainer's state."""
+        for name, value in counters.items():
+            setattr(self.trainer.state, name, value)
+
+
+class _Events(TrainerCallback):
+    """What the Trainer tells while it trains, passed on to the recorder."""
+
+    def __init__(
+        self,
+        adapter: TrainerAdapter,
+        recorder: Recorder,
+        saving: Saving,
+        begin: Callable[[Length], None],
+        ids: LoaderIds,
+    ):
+        self.adapter = adapter
+        self.recorder = recorder
+        self.saving = saving
+        self.begin = begin
+        self.ids = ids
+        self.fresh_step = False
+        self.micro = 0
+        self.saved: set[int] = set()
+        self.wanted: int | None = None
+        ids.on_training_iterator = recorder.epoch_starts
+
+    # Wrapped methods: the first argument is the method of the trainer, with whatever a subclass made of it.
+
+    def training_step(self, original: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Around one forward and backward of a micro-batch."""
+        trainer, recorder = self.adapter.trainer, self.recorder
+        step = trainer.state.global_step + 1
+        if self.fresh_step or not recorder.started:
+            self.fresh_step, self.micro = False, 0
+            recorder.step_starts(step)
+        ids = self.ids.next_ids()
+        inputs = self.adapter.fed(step, self.micro, inputs)
+        recorder.batch(inputs, ids)
+        loss = original(model, inputs, *args, **kwargs)
+        recorder.loss(loss)
+        self.micro += 1
+        if trainer.accelerator.gradient_state.sync_gradients:
+            recorder.gradients()
+        return loss
+
+    def maybe_save(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Around the decision to log, evaluate and save."""
+        trainer = self.adapter.trainer
+        if not self.saving.own:
+            trainer.control.should_save = False
+        result = original(*args, **kwargs)
+        step = trainer.state.global_step
+        if self.wanted == step and step not in self.saved:
+            # `save_strategy="best"` decides after us; the checkpoint at a resume point is written all the same.
+            trainer._save_checkpoint(trainer.model_wrapped, None)
+            trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+        return result
+
+    def train_dataloader(self, original: Callable[..., Any]) -> Any:
+        """Around the making of the training loader: remember its data set, so that its iterators are recognised."""
+        loader = original()
+        self.ids.watch(loader)
+        return loader
+
+    def evaluate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Around an evaluation: its loaders are not training loaders, even over the same data."""
+        with self.ids.paused():
+            return original(*args, **kwargs)
+
+    # Callback events.
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The length of the run is known."""
+        loader = getattr(self.adapter.trainer.callback_handler, "train_dataloader", None)
+        try:
+            per_epoch = max(1, math.ceil(len(loader) / args.gradient_accumulation_steps))
+        except TypeError:
+            per_epoch = None
+        self.begin(Length(max_steps=state.max_steps, steps_per_epoch=per_epoch))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The next call of training_step starts an optimizer step."""
+        self.fresh_step = True
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The update is about to happen."""
+        groups = _unwrapped(self.adapter.trainer.optimizer).param_groups
+        self.recorder.update([group["lr"] for group in groups])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """The update is done; ask for a checkpoint at a resume point inside an epoch."""
+        self.recorder.step_ends(state.global_step, state.epoch)
+        if state.global_step in self.saving.at:
+            self.wanted = None
+            at_boundary = state.epoch is not None and float(state.epoch).is_integer()
+            if not at_boundary and not control.should_save:
+                control.should_save = True
+            if not at_boundary:
+                self.wanted = state.global_step
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """At an epoch boundary the checkpoint is written as `save_strategy="epoch"` does: after the epoch's end."""
+        if state.global_step in self.saving.at and state.global_step not in self.saved:
+            control.should_save = True
+            self.wanted = state.global_step
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A checkpoint was written."""
+        self.saved.add(state.global_step)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        """An evaluation has ended."""
+        numbers = {
+            name: value
+            for name, value in (metrics or {}).items()
+            if isinstance(value, int | float) and not any(word in name for word in _MACHINE_METRICS)
+        }
+        self.recorder.event("evaluate", metrics=numbers)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Numbers were logged."""
+        numbers = {
+            name: value
+            for name, value in (logs or {}).items()
+            if isinstance(value, int | float) and not any(word in name for word in _MACHINE_METRICS)
+        }
+        self.recorder.event("log", logs=numbers)
+
+
+def _unwrapped(wrapped: Any) -> Any:
+    """The torch object inside accelerate's wrapper."""
+    for attribute in ("optimizer", "scheduler"):
+        if type(wrapped).__module__.startswith("accelerate.") and hasattr(wrapped, attribute):
+            return getattr(wrapped, attribute)
+    return wrapped
+
+
+def _numbered(callbacks: list[Any], callback: Any) -> str:
+    """The class name of a callback, numbered where there are several of a class."""
+    same = [other for other in callbacks if type(other) is type(callback)]
+    name = type(callback).__name__
+    return name if len(same) == 1 else f"{name}[{next(i for i, other in enumerate(same) if other is callback)}]"

@@ -1,0 +1,61 @@
+"""Confirmation by transplant: a suspect is to blame when putting the source run's live value back ends the divergence.
+
+First each suspect alone, in causal order. Where none suffices, all together; if that ends the divergence, suspects are
+taken away again one at a time, and those that cannot be missed are all to blame.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from resumecheck.diagnose.suspects import Suspect
+from resumecheck.verdict import Status
+
+#: At most this many hidden places are tried one by one.
+MOST_PLACES = 12
+
+#: Runs the resumed run with these suspects put right; True where no effect is left, None where it could not be tried.
+Trial = Callable[[list[Suspect]], bool | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Blame:
+    """A suspect with its status."""
+
+    suspect: Suspect
+    status: Status
+
+
+def confirm(suspects: list[Suspect], trial: Trial) -> list[Blame]:
+    """Who is to blame, the root cause first; all `suspected` where no transplant ends the divergence."""
+    for suspect in suspects:
+        if trial([suspect]):
+            return [Blame(_narrowed(suspect, [], trial), "confirmed")]
+    if len(suspects) > 1 and trial(suspects):
+        needed = list(suspects)
+        for suspect in reversed(suspects):
+            rest = [other for other in needed if other is not suspect]
+            if rest and trial(rest):
+                needed = rest
+        return [
+            Blame(_narrowed(suspect, [other for other in needed if other is not suspect], trial), "confirmed")
+            for suspect in needed
+        ]
+    return [Blame(suspect, "suspected") for suspect in suspects]
+
+
+def _narrowed(suspect: Suspect, others: list[Suspect], trial: Trial) -> Suspect:
+    """Of several hidden places, those that are needed."""
+    if len(suspect.hidden) < 2:
+        return suspect
+    for place in suspect.hidden[:MOST_PLACES]:
+        alone = dataclasses.replace(suspect, hidden=(place,))
+        if trial([*others, alone]):
+            return alone
+    needed = list(suspect.hidden)
+    for place in suspect.hidden[:MOST_PLACES]:
+        rest = [other for other in needed if other != place]
+        if rest and trial([*others, dataclasses.replace(suspect, hidden=tuple(rest))]):
+            needed = rest
+    return dataclasses.replace(suspect, hidden=tuple(needed))

@@ -1,0 +1,76 @@
+"""Is the uninterrupted run the same run twice, and does saving disturb it? Judged before any resume is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from resumecheck.compare.differences import Difference, compare, first_effect
+from resumecheck.compare.tolerance import Tolerance
+from resumecheck.diagnose.findings import finding
+from resumecheck.diagnose.suspects import words
+from resumecheck.runs.bench import SOURCE_SEED, Bench, Experiment, Run, require_complete
+from resumecheck.verdict import Finding
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What reference and source run show together.
+
+    Attributes:
+        repeats: whether the uninterrupted run repeats itself.
+        saving: whether saving changes the run.
+        difference: the first difference in causal order that comes with an effect, None where there is none.
+        finding: the finding about it.
+    """
+
+    repeats: bool = True
+    saving: bool = False
+    difference: Difference | None = None
+    finding: Finding | None = None
+
+
+def judge_source(bench: Bench, experiment: Experiment, reference: Run, source: Run, tolerance: Tolerance) -> Judgement:
+    """Compare the source run with the reference; where they part, find out by repeating which of the two is at fault."""
+    differences = _compare(reference, source, tolerance)
+    if first_effect(differences) is None:
+        return Judgement()
+    again = require_complete(bench.reference(experiment, seed=SOURCE_SEED, repeat=1))
+    against_reference = _compare(reference, again, tolerance)
+    if first_effect(against_reference) is not None:
+        third = require_complete(bench.reference(experiment, repeat=2))
+        by_hash = first_effect(_compare(reference, third, tolerance)) is None
+        cause = (
+            "under another hash seed (PYTHONHASHSEED) the run is another one, so an order was taken from a set or a hash"
+            if by_hash
+            else "two uninterrupted runs with the same arguments differ"
+        )
+        return _nondeterministic(against_reference, cause)
+    twin = require_complete(bench.source(experiment, repeat=1))
+    if first_effect(_compare(source, twin, tolerance)) is not None:
+        return _nondeterministic(differences, "two runs that save at the same steps differ")
+    root = _root(differences)
+    detail = f"from step {root.step} on the run that saves differs from the run that does not: {words(root)}"
+    return Judgement(True, True, root, finding("saving", "confirmed", detail, rung=root.rung))
+
+
+def _compare(reference: Run, other: Run, tolerance: Tolerance) -> list[Difference]:
+    until = max(reference.trajectory.last_step, other.trajectory.last_step)
+    return compare(reference.trajectory, other.trajectory, after=0, until=until, tolerance=tolerance)
+
+
+def _root(differences: list[Difference]) -> Difference:
+    """The first difference at or before the first effect; logs and counters explain nothing."""
+    effect = first_effect(differences)
+    assert effect is not None
+    causes = [
+        d
+        for d in differences
+        if d.order <= effect.order and d.rung != "logs" and d.component not in ("counters", "callbacks")
+    ]
+    return causes[0] if causes else effect
+
+
+def _nondeterministic(differences: list[Difference], cause: str) -> Judgement:
+    root = _root(differences)
+    detail = f"{cause}; first at step {root.step}, {root.rung}: {words(root)}"
+    return Judgement(False, False, root, finding("nondeterminism", "confirmed", detail, rung=root.rung))

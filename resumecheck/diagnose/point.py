@@ -1,0 +1,330 @@
+"""Judges one resume point: compares the resumed run, finds suspects, confirms them, and tells the first divergence."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from resumecheck.compare.differences import Difference, compare, first_effect
+from resumecheck.compare.tensors import distance
+from resumecheck.compare.tolerance import Tolerance
+from resumecheck.diagnose.confirm import Blame, confirm
+from resumecheck.diagnose.determinism import Judgement
+from resumecheck.diagnose.findings import finding
+from resumecheck.diagnose.suspects import DATA, Hidden, Suspect, find_hidden, find_suspects, words
+from resumecheck.runs.bench import Bench, Experiment, Run
+from resumecheck.runs.spec import Transplant
+from resumecheck.trajectory import Row, Trajectory
+from resumecheck.verdict import Divergence, Finding, ResumePoint, StepPair
+
+#: How many steps to show before and after the divergence.
+WINDOW = (1, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """What all resume points of a check share."""
+
+    bench: Bench
+    experiment: Experiment
+    reference: Run
+    source: Run
+    judgement: Judgement
+    tolerance: Tolerance
+
+    @property
+    def last_step(self) -> int:
+        """Where the uninterrupted run ends."""
+        return self.reference.trajectory.last_step
+
+    def judge(self, point: int, horizon: str, until: int) -> ResumePoint:
+        """Resume from `point` and compare up to step `until`."""
+        stop = until if until < self.last_step or self.experiment.steps is not None else None
+        resumed = self.bench.resumed(self.experiment, self.source, point, stop=stop)
+        if not resumed.complete:
+            return self._failure(point, horizon, resumed)
+        expected, differences = self._differences(point, resumed.trajectory, until)
+        effect = first_effect(differences)
+        latent = self._latent(differences, point, resumed) if effect is None else ()
+        if horizon == "next" and until < self.last_step and effect is None and latent:
+            # What came back different may act later: only the rest of the run can tell.
+            return self.judge(point, "end", self.last_step)
+        own = self._diagnose(point, resumed, expected, differences, effect, until) if effect is not None else None
+        return self._with_saving(
+            ResumePoint(
+                step=point,
+                horizon=horizon,
+                verdict="equivalent" if effect is None else "diverged",
+                first_divergence=own[0] if own else None,
+                findings=own[1] if own else (),
+                latent=latent,
+                window=_window(expected.trajectory, resumed.trajectory, own[0].step if own else None),
+                compared=min(until, resumed.trajectory.last_step) - point,
+            )
+        )
+
+    def _differences(self, point: int, got: Trajectory, until: int) -> tuple[Run, list[Difference]]:
+        """Against the reference; where saving has changed the source run, against whichever of the two it follows."""
+        limit = until if until < self.last_step or self.experiment.steps is not None else max(until, got.last_step)
+
+        def against(run: Run) -> list[Difference]:
+            return compare(run.trajectory, got, after=point, until=limit, tolerance=self.tolerance)
+
+        differences = against(self.reference)
+        if self.judgement.saving and first_effect(differences) is not None:
+            return self.source, against(self.source)
+        noise = {
+            difference.kind
+            for difference in compare(
+                self.reference.trajectory,
+                self.source.trajectory,
+                after=0,
+                until=self.last_step,
+                tolerance=self.tolerance,
+            )
+            if not difference.effect
+        }
+        return self.reference, [d for d in differences if d.effect or d.kind not in noise]
+
+    def _with_saving(self, point: ResumePoint) -> ResumePoint:
+        """Where saving changes the run, no resume point is the uninterrupted run, whatever else is lost."""
+        difference, saving = self.judgement.difference, self.judgement.finding
+        if not self.judgement.saving or difference is None or saving is None:
+            return point
+        return dataclasses.replace(
+            point,
+            verdict="diverged",
+            first_divergence=dataclasses.replace(_divergence(difference), component="saving"),
+            findings=(saving, *point.findings),
+            window=_window(self.reference.trajectory, self.source.trajectory, difference.step),
+        )
+
+    def _failure(self, point: int, horizon: str, resumed: Run) -> ResumePoint:
+        end = resumed.end
+        where = f" at {end.where}" if end.where else ""
+        detail = f"after {end.steps} steps of the resumed run: {end.error}{where}"
+        divergence = Divergence(
+            step=point + end.steps + 1,
+            rung="loading" if end.steps == 0 else "number-of-steps",
+            component="resume-failure",
+            quantity="exception",
+            name=end.where,
+            expected=None,
+            got=end.error,
+        )
+        failure = finding("resume-failure", "confirmed", detail, exception=end.error, where=end.where)
+        return self._with_saving(ResumePoint(point, horizon, "diverged", divergence, (failure,)))
+
+    # --- blame ---------------------------------------------------------------------------------------------------
+
+    def _diagnose(
+        self, point: int, resumed: Run, expected: Run, differences: list[Difference], effect: Difference, until: int
+    ) -> tuple[Divergence, tuple[Finding, ...]]:
+        got = resumed.trajectory
+        hidden = self._hidden(point, resumed)
+        suspects = find_suspects(differences, hidden, expected.trajectory, got, point)
+        arguments = _changed_arguments(expected.trajectory, got)
+        donor = self._donor(point, effect.step)
+        restarted = got.first_step != point
+        blames = (
+            confirm(suspects, lambda chosen: self._trial(point, expected, donor, chosen, until))
+            if suspects and not restarted and donor.complete
+            else [*map(lambda suspect: Blame(suspect, "suspected"), suspects)]
+        )
+        if restarted:
+            counters = f"the resumed run starts after step {got.first_step}, expected after step {point}"
+            blames.insert(0, Blame(Suspect("counters", counters), "confirmed"))
+        root = blames[0].suspect.difference if blames and blames[0].suspect.difference is not None else effect
+        divergence = self._measured(point, root, donor, until)
+        if blames and root is effect:
+            divergence = dataclasses.replace(divergence, component=blames[0].suspect.component)
+        findings = [
+            finding(
+                blame.suspect.component,
+                blame.status,
+                _with_distance(blame.suspect, divergence if index == 0 else None),
+                first_step=blame.suspect.difference.step if blame.suspect.difference else effect.step,
+                paths=list(blame.suspect.hidden),
+            )
+            for index, blame in enumerate(blames)
+        ]
+        if arguments:
+            position = len(findings) if blames and blames[0].status == "confirmed" else 0
+            findings.insert(position, finding("arguments", "suspected", arguments))
+        if not findings:
+            detail = (
+                f"{words(effect)} at step {effect.step}, while everything that was compared before it is equal; "
+                "what differs lies outside what was captured"
+            )
+            findings.append(finding("hidden-state", "suspected", detail))
+        return divergence, tuple(findings)
+
+    def _hidden(self, point: int, resumed: Run) -> list[Hidden]:
+        return find_hidden(self.reference.directory, self.source.directory, resumed.directory, point)
+
+    def _donor(self, point: int, step: int) -> Run:
+        """The source run once more, storing its live state at the resume point, its batches, and tensors of a step."""
+        del step  # Tensors of a step are taken by `_measured`, which knows which ones.
+        return self.bench.source(self.experiment, live_at=(point,), batches_after=point)
+
+    def _trial(self, point: int, expected: Run, donor: Run, chosen: list[Suspect], until: int) -> bool | None:
+        """Repeat the resumed run with the chosen states put right; True where no effect is left."""
+        components = {suspect.component for suspect in chosen if not suspect.hidden}
+        if "dtype" in components:
+            components |= {"weights", "optimizer-moments", "optimizer-step", "loss-parameters", "buffers"}
+        transplant = Transplant(
+            components=frozenset(components - DATA),
+            hidden=tuple(unit for suspect in chosen for unit in suspect.hidden),
+            donor=str(donor.directory),
+            batches=bool(components & DATA),
+        )
+        stop = until if until < self.last_step or self.experiment.steps is not None else None
+        label = "with " + " and ".join(suspect.component for suspect in chosen[:3])
+        run = self.bench.resumed(self.experiment, self.source, point, stop=stop, label=label, transplant=transplant)
+        if not run.complete:
+            return None
+        limit = max(until, run.trajectory.last_step) if stop is None else until
+        left = compare(expected.trajectory, run.trajectory, after=point, until=limit, tolerance=self.tolerance, steps=1)
+        return first_effect(left) is None
+
+    def _measured(self, point: int, root: Difference, donor: Run, until: int) -> Divergence:
+        """The divergence with how far the first tensor is apart, from a repetition that stores it."""
+        divergence = _divergence(root)
+        if "#" not in str(root.expected) or not root.keys or not donor.complete:
+            return _with_float_distance(divergence)
+        step = point if root.rung == "state-after-loading" else root.step
+        gradient = root.rung == "gradients"
+        if root.component in DATA or root.rung in ("sample-ids", "batch-content", "random-streams"):
+            return divergence
+        keys = root.keys[:1]
+        wanted: dict[str, Any] = (
+            {"gradients": {step: (root.name,)}} if gradient else {"tensors": {step: tuple(_storage_keys(root, keys))}}
+        )
+        theirs = self.bench.source(self.experiment, **wanted)
+        stop = min(max(step, point + 1), until)
+        ours = self.bench.resumed(self.experiment, self.source, point, stop=stop, label="to measure", **wanted)
+        file = f"gradients-{step}.pt" if gradient else f"tensors-{step}.pt"
+        pair = [run.directory / file for run in (theirs, ours)]
+        if not all(path.exists() for path in pair):
+            return divergence
+        stored = [torch.load(path, weights_only=True) for path in pair]
+        key = next((key for key in stored[0] if key in stored[1]), None)
+        if key is None or not isinstance(stored[0][key], torch.Tensor):
+            return divergence
+        apart = distance(stored[0][key], stored[1][key])
+        if apart is None:
+            return divergence
+        return dataclasses.replace(
+            divergence,
+            name=f"{divergence.name}[{', '.join(map(str, apart.where))}]" if apart.where else divergence.name,
+            expected=apart.expected,
+            got=apart.got,
+            max_abs=apart.max_abs,
+            max_ulp=apart.max_ulp,
+        )
+
+    def _latent(self, differences: list[Difference], point: int, resumed: Run) -> tuple[Finding, ...]:
+        """What came back different and had no effect as far as the runs were compared."""
+        seen: dict[str, Difference] = {}
+        for difference in differences:
+            if (
+                difference.rung in ("state-after-loading", "identity", "random-streams")
+                and difference.component != "counters"
+            ):
+                seen.setdefault(difference.component, difference)
+        until = resumed.trajectory.last_step
+        return tuple(
+            finding(name, "suspected", f"{words(difference)}; no effect on any step up to {until}")
+            for name, difference in seen.items()
+        )
+
+
+def _storage_keys(root: Difference, keys: tuple[str, ...]) -> list[str]:
+    """Keys under which the recorder stores leaves; a dtype difference may belong to any component."""
+    components = (
+        ("weights", "buffers", "loss-parameters", "optimizer-moments", "optimizer-step")
+        if root.component == "dtype"
+        else (root.component,)
+    )
+    return [f"{component}|{key}" for component in components for key in keys]
+
+
+def _divergence(difference: Difference) -> Divergence:
+    return Divergence(
+        step=difference.step,
+        rung=difference.rung,
+        component=difference.component,
+        quantity=difference.quantity,
+        name=difference.name,
+        expected=_value(difference.expected),
+        got=_value(difference.got),
+    )
+
+
+def _value(value: Any) -> float | int | str | None:
+    """A digest that carries its value (`=5`, `float32[]=4.0`) as that value."""
+    if not isinstance(value, str):
+        return value
+    _, separator, text = value.partition("=")
+    if not separator or "#" in value:
+        return value
+    try:
+        return float(text) if "." in text or "e" in text or "n" in text else int(text)
+    except ValueError:
+        return text
+
+
+def _with_float_distance(divergence: Divergence) -> Divergence:
+    from resumecheck.compare.tolerance import ulp_distance
+
+    expected, got = divergence.expected, divergence.got
+    if isinstance(expected, float) and isinstance(got, float):
+        return dataclasses.replace(divergence, max_abs=abs(expected - got), max_ulp=ulp_distance(expected, got))
+    return divergence
+
+
+def _with_distance(suspect: Suspect, divergence: Divergence | None) -> str:
+    """The evidence in words; of a measured tensor its values instead of its digests."""
+    if divergence is None or divergence.max_abs is None or suspect.difference is None or suspect.hidden:
+        return suspect.detail
+    if "#" not in suspect.detail:
+        return suspect.detail
+    others = f" (and {suspect.difference.count - 1} more tensors)" if suspect.difference.count > 1 else ""
+    ulp = f", {divergence.max_ulp} ulp" if divergence.max_ulp is not None else ""
+    quantity = "" if divergence.quantity in ("parameter", "buffer") else f" {divergence.quantity}"
+    return (
+        f"{divergence.name}{quantity}: expected {divergence.expected!r}, got {divergence.got!r} "
+        f"(largest difference {divergence.max_abs:.3g}{ulp}){others}"
+    )
+
+
+def _changed_arguments(expected: Trajectory, got: Trajectory) -> str:
+    before, now = expected.facts.get("arguments", {}), got.facts.get("arguments", {})
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return "; ".join(f"{name}: expected {before.get(name)!r}, got {now.get(name)!r}" for name in changed[:5])
+
+
+def _window(expected: Trajectory, got: Trajectory, step: int | None) -> tuple[StepPair, ...]:
+    if step is None:
+        return ()
+    pairs = []
+    for number in range(step - WINDOW[0], step + WINDOW[1] + 1):
+        before, now = expected.rows.get(number), got.rows.get(number)
+        if (before is None or before.start) and (now is None or now.start):
+            continue
+        sides = _shown(before), _shown(now)
+        pairs.append(StepPair(number, *sides, equal=sides[0] == sides[1]))
+    return tuple(pairs)
+
+
+def _shown(row: Row | None) -> dict[str, Any] | None:
+    if row is None or row.start:
+        return None
+    return {
+        "loss": row.loss,
+        "grad_norm": row.grad_norm,
+        "learning_rate": row.lr[0] if row.lr else None,
+        "samples": row.ids[:8] if row.ids is not None else None,
+    }

@@ -1,0 +1,197 @@
+"""From differences and censuses to suspects: which states could be to blame, in the order in which causes act."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from resumecheck.compare.differences import Difference
+from resumecheck.state.components import ORDER
+from resumecheck.trajectory import Trajectory
+
+#: Components that a transplant puts in place by name.
+STATE = frozenset(
+    {
+        "weights", "buffers", "loss-parameters", "dtype", "optimizer-moments", "optimizer-step",
+        "optimizer-hyperparameters", "lr-scheduler", "grad-scaler", "gradient-accumulation", "counters", "callbacks",
+    }
+)  # fmt: skip
+DATA = frozenset({"data-order", "data-position", "data-content"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """One state that could be to blame.
+
+    Attributes:
+        component: what is blamed.
+        detail: the evidence in words.
+        difference: the first difference that shows it, None for hidden state.
+        hidden: paths of census units, for hidden state.
+    """
+
+    component: str
+    detail: str
+    difference: Difference | None = None
+    hidden: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Hidden:
+    """A path of the census at which the resumed run holds another value.
+
+    `changed` says whether the value changed while the source run trained: those are tried first.
+    """
+
+    path: str
+    unit: str
+    expected: str | None
+    got: str | None
+    changed: bool
+
+    @property
+    def words(self) -> str:
+        """`model.calls: expected 5, got 0`."""
+        return f"{self.path}: expected {_plain(self.expected)}, got {_plain(self.got)}"
+
+
+def find_suspects(
+    differences: list[Difference], hidden: list[Hidden], expected: Trajectory, got: Trajectory, after: int
+) -> list[Suspect]:
+    """Suspects in causal order: what differs first, and hidden state last.
+
+    Args:
+        differences: of the resumed run, in causal order.
+        hidden: from the census.
+        expected: the run that the differences are against.
+        got: the resumed run.
+        after: the resume point.
+    """
+    effects = [difference.step for difference in differences if difference.effect]
+    last = min(effects) if effects else max((difference.step for difference in differences), default=0)
+    suspects: dict[str, Suspect] = {}
+    data = [difference for difference in differences if difference.component in DATA and difference.step <= last]
+    classified = classify_data(data, expected, got) if data else None
+    streams = _streams_at_epoch_start(expected, got, after)
+    if streams and data and data[0].step == after + 1:
+        for name in streams:
+            suspects[name] = Suspect(name, "the stream differs where the epoch's order is drawn", data[0])
+    for difference in differences:
+        if difference.step > last:
+            break
+        if difference.component in DATA:
+            if classified is not None:
+                suspects.setdefault(classified.component, classified)
+        elif difference.rung in ("state-after-loading", "identity", "random-streams"):
+            suspects.setdefault(difference.component, Suspect(difference.component, words(difference), difference))
+    ordered = sorted(
+        suspects.values(), key=lambda suspect: suspect.difference.order if suspect.difference else (10**9, 0, 0)
+    )
+    # What a counter or a callback holds is looked at after everything that acts on the next step by itself.
+    ordered.sort(key=lambda suspect: suspect.component in ("counters", "callbacks"))
+    if streams and data and data[0].step == after + 1:
+        ordered.sort(key=lambda suspect: suspect.component not in streams)
+    for is_callback in (False, True):
+        part = [item for item in hidden if item.path.startswith("callbacks.") is is_callback]
+        if part:
+            units = tuple(dict.fromkeys(item.unit for item in part))
+            shown = "; ".join(item.words for item in part[:3])
+            ordered.append(Suspect("callbacks" if is_callback else "hidden-state", shown, hidden=units))
+    return ordered
+
+
+def words(difference: Difference) -> str:
+    """A difference in words."""
+    name = f"{difference.name} " if difference.name else ""
+    quantity = "" if difference.quantity in ("parameter", "buffer", "gradient") else f"{difference.quantity} "
+    others = f" (and {difference.count - 1} more)" if difference.count > 1 else ""
+    return (
+        f"{name}{quantity}".strip() + f": expected {_plain(difference.expected)}, got {_plain(difference.got)}{others}"
+    )
+
+
+def classify_data(data: list[Difference], expected: Trajectory, got: Trajectory) -> Suspect:
+    """Order, position or content: from the sample ids where they are known, else from the batches."""
+    first = data[0]
+    step = first.step
+    before, now = expected.rows[step], got.rows[step]
+    if before.ids is not None and before.ids == now.ids:
+        content = next((difference for difference in data if difference.component == "data-content"), first)
+        return Suspect(
+            "data-content", f"step {step} has the samples {_few(now.ids)} as expected, with other content", content
+        )
+    if now.ids is not None and before.ids is not None:
+        detail = f"step {step} expected samples {_few(before.ids)}, got {_few(now.ids)}"
+        seen = [sample for row in _same_epoch(expected, step) for sample in row.ids or ()]
+        component = "data-position" if _contains(seen, now.ids) else "data-order"
+        return Suspect(component, detail, first)
+    batch = [micro.batch for micro in now.micro]
+    for row in expected.rows.values():
+        if row.step != step and [micro.batch for micro in row.micro] == batch:
+            return Suspect("data-position", f"step {step} got the batch that belongs to step {row.step}", first)
+    return Suspect("data-content", f"step {step} got a batch that the uninterrupted run never had", first)
+
+
+def _same_epoch(run: Trajectory, step: int) -> list[Any]:
+    epoch = _epoch(run, step)
+    return [row for row in run.rows.values() if not row.start and _epoch(run, row.step) == epoch]
+
+
+def _epoch(run: Trajectory, step: int) -> int | None:
+    per_epoch = run.facts.get("steps_per_epoch")
+    return (step - 1) // per_epoch if per_epoch else None
+
+
+def _contains(sequence: list[Any], part: list[Any]) -> bool:
+    return any(sequence[start : start + len(part)] == part for start in range(len(sequence) - len(part) + 1))
+
+
+def _streams_at_epoch_start(expected: Trajectory, got: Trajectory, after: int) -> list[str]:
+    """Streams that differ where the epoch's order is drawn, if the resume point is an epoch boundary."""
+    rows = expected.rows.get(after + 1), got.rows.get(after + 1)
+    if rows[0] is None or rows[1] is None or not rows[0].epoch_streams or not rows[1].epoch_streams:
+        return []
+    return [name for name, text in rows[0].epoch_streams.items() if rows[1].epoch_streams.get(name) != text]
+
+
+def read_census(directory: Path, moment: str | int) -> dict[str, Any]:
+    """A stored census; empty where there is none."""
+    path = directory / f"census-{moment}.json"
+    return (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"entries": {}, "units": {}, "left_out": {}}
+    )
+
+
+def find_hidden(reference: Path, source: Path, resumed: Path, after: int) -> list[Hidden]:
+    """Paths at which the resumed run differs from the source run, and on which reference and source agree.
+
+    Those that changed while the source run trained come first.
+    """
+    start, at, elsewhere = (read_census(*place) for place in ((source, "start"), (source, after), (reference, after)))
+    now = read_census(resumed, "start")
+    found: list[Hidden] = []
+    for path in {**at["entries"], **now["entries"]}:
+        expected, got = at["entries"].get(path), now["entries"].get(path)
+        if expected == got or elsewhere["entries"].get(path) != expected:
+            continue
+        unit = at["units"].get(path) or now["units"].get(path) or path
+        found.append(Hidden(path, unit, expected, got, changed=start["entries"].get(path) != expected))
+    return sorted(found, key=lambda item: (not item.changed, item.path.startswith(("train_dataloader", "optimizer"))))
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, float | int):
+        return repr(value)
+    text = str(value)
+    return text[1:] if text.startswith("=") else text
+
+
+def _few(ids: list[Any]) -> str:
+    return "[" + ", ".join(map(str, ids[:6])) + (", ...]" if len(ids) > 6 else "]")
+
+
+__all__ = ["ORDER", "Hidden", "Suspect", "classify_data", "find_hidden", "find_suspects", "read_census", "words"]

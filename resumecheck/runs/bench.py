@@ -1,0 +1,230 @@
+"""Makes the runs of an experiment, each once, in one working directory.
+
+In flow a target and what a run should do, out flows a `Run`: its spec, its end and its trajectory. A run that is asked
+for twice with the same arguments is made once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import tempfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from resumecheck.errors import TargetError, UsageError
+from resumecheck.runs.pool import Pool, Progress
+from resumecheck.runs.spec import Kind, RunEnd, RunSpec, Transplant
+from resumecheck.runs.target import Target
+from resumecheck.trajectory import Trajectory, read_trajectory
+
+#: Hash seeds of the two preloaded servers: the reference runs under one, source and resumed runs under the other.
+REFERENCE_SEED, SOURCE_SEED = 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that has been made."""
+
+    name: str
+    spec: RunSpec
+    end: RunEnd
+
+    @property
+    def directory(self) -> Path:
+        """Where its record is."""
+        return Path(self.spec.directory)
+
+    @cached_property
+    def trajectory(self) -> Trajectory:
+        """Its record."""
+        return read_trajectory(self.directory)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ended by itself or where it was asked to."""
+        return self.end.status in ("finished", "stopped")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What the runs of one check have in common.
+
+    Attributes:
+        target: what is trained.
+        steps: the step after which runs stop, None for the target's own end.
+        points: the resume points.
+        on_resume: arguments to change in resumed runs.
+        interrupt: `stop`, or the signal by which the source run is killed after each checkpoint.
+    """
+
+    target: Target
+    steps: int | None
+    points: tuple[int, ...]
+    on_resume: tuple[tuple[str, str], ...] = ()
+    interrupt: str = "stop"
+
+
+class Bench:
+    """Owns the servers, the working directory and the runs made so far."""
+
+    def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None):
+        self.keep = keep
+        if keep is not None:
+            if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+                raise UsageError(f"{keep} is there already and is not an empty directory; give --keep a new one")
+            try:
+                keep.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(f"the directory {keep} cannot be made: {error.strerror}") from error
+        self.root = keep.resolve() if keep is not None else Path(tempfile.mkdtemp(prefix="resumecheck-"))
+        self.pool = Pool(jobs)
+        self.progress = progress
+        self.threads = ThreadPoolExecutor(max_workers=max(2, self.pool.jobs), thread_name_prefix="resumecheck")
+        self.steps_executed = 0
+        self._numbers = itertools.count(1)
+        self._made: dict[Any, Future[Run]] = {}
+        self._lock = threading.Lock()
+
+    # --- the runs of the experiment ---------------------------------------------------------------------------------
+
+    def plan(self, target: Target) -> Run:
+        """Build the target and start it, to learn its length."""
+        return self._once("plan", target, "plan")
+
+    def reference(self, experiment: Experiment, *, seed: int = REFERENCE_SEED, repeat: int = 0) -> Run:
+        """The uninterrupted run, without any checkpoint."""
+        name = "reference" if not repeat else f"reference again ({repeat})"
+        return self._once(
+            name,
+            experiment.target,
+            "reference",
+            key=repeat,
+            stop=experiment.steps,
+            census_at=experiment.points,
+            hash_seed=seed,
+        )
+
+    def source(self, experiment: Experiment, *, repeat: int = 0, **captures: Any) -> Run:
+        """The same run, which also writes a checkpoint at each resume point; with captures it is a donor."""
+        name = "source" if not repeat and not captures else "donor" if captures else f"source again ({repeat})"
+        return self._once(
+            name,
+            experiment.target,
+            "source",
+            key=repeat,
+            stop=experiment.steps,
+            save_at=experiment.points,
+            census_at=experiment.points,
+            hash_seed=SOURCE_SEED,
+            **captures,
+        )
+
+    def resumed(
+        self,
+        experiment: Experiment,
+        source: Run,
+        point: int,
+        *,
+        stop: int | None,
+        label: str = "",
+        **options: Any,
+    ) -> Run:
+        """A fresh process that loads the checkpoint of `point` and trains on."""
+        if experiment.interrupt != "stop":
+            source = self._interrupted(experiment, point)
+        name = f"resumed from {point}" + (f" {label}" if label else "")
+        return self._once(
+            name,
+            experiment.target,
+            "resumed",
+            key=(source.spec.directory, label),
+            stop=stop,
+            resume_step=point,
+            on_resume=experiment.on_resume,
+            hash_seed=SOURCE_SEED,
+            start_from=source.directory / "snapshots" / str(point),
+            **options,
+        )
+
+    def _interrupted(self, experiment: Experiment, point: int) -> Run:
+        """A source run that is killed right after its checkpoint."""
+        return self._once(
+            f"source killed at {point}",
+            experiment.target,
+            "source",
+            stop=experiment.steps,
+            save_at=(point,),
+            kill=(point, experiment.interrupt.upper()),
+            hash_seed=SOURCE_SEED,
+        )
+
+    # --- making ------------------------------------------------------------------------------------------------------
+
+    def _once(
+        self, name: str, target: Target, kind: Kind, *, key: Any = None, start_from: Path | None = None, **options: Any
+    ) -> Run:
+        """Make a run, or give back the one that was made with the same arguments."""
+        identity = (target.identity, kind, key, _frozen(options))
+        with self._lock:
+            future = self._made.get(identity)
+            mine = future is None
+            if future is None:
+                future = self._made[identity] = Future()
+        if mine:
+            try:
+                future.set_result(self._make(name, target, kind, start_from, options))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _make(self, name: str, target: Target, kind: Kind, start_from: Path | None, options: dict[str, Any]) -> Run:
+        with self._lock:
+            directory = self.root / f"{next(self._numbers):03d}-{name.replace(' ', '-')}"
+        output_dir = directory / "output"
+        directory.mkdir(parents=True)
+        if start_from is not None:
+            shutil.copytree(start_from, output_dir, symlinks=True)
+        spec = RunSpec(target=target, kind=kind, directory=str(directory), output_dir=str(output_dir), **options)
+        end = self.pool.run(spec, name, self.progress if kind != "plan" else None)
+        with self._lock:
+            self.steps_executed += end.steps
+        if kind in ("resumed", "reference", "plan"):
+            shutil.rmtree(output_dir, ignore_errors=True)
+        if end.status == "usage":
+            raise UsageError(end.error)
+        return Run(name, spec, end)
+
+    def close(self) -> None:
+        """End what still runs, and remove the working directory unless it is to be kept."""
+        self.pool.close()
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if self.keep is None:
+            shutil.rmtree(self.root, ignore_errors=True)
+        else:
+            for snapshots in self.root.glob("*/snapshots"):
+                shutil.rmtree(snapshots, ignore_errors=True)
+
+
+def require_complete(run: Run) -> Run:
+    """The run, if the target got through it.
+
+    Raises:
+        TargetError: the target failed by itself.
+    """
+    if not run.complete:
+        where = f"\n  at {run.end.where}" if run.end.where else ""
+        raise TargetError(f"the {run.name} run failed after {run.end.steps} steps: {run.end.error}{where}")
+    return run
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple(sorted((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, Transplant):
+        return dataclasses.astuple(value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,409 @@
+"""The census: every value that training can reach from its objects, by path, whatever holds it.
+
+Attributes, slots, closure cells, defaults, function attributes, class attributes, globals of the target's own modules,
+generators and their frames, iterators, private random generators, open files. Two censuses taken at the same moment of
+two runs show by path what no checkpoint holds: `model.calls: expected 5, got 0`. `Census.entries` is for comparing,
+`Census.units` is for putting a value of one run into another.
+
+Objects of installed libraries are opened three levels deep, long sequences by their ends; `left_out` says where.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import enum
+import functools
+import io
+import itertools
+import json
+import pickle
+import random
+import threading
+import types
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from resumecheck.state.digest import digest, plain_digest
+from resumecheck.state.ownership import is_own_module, is_own_type
+
+LIBRARY_DEPTH = 3
+MOST_ENTRIES = 50_000
+LONG_SEQUENCE = 512
+SKIPPED_ATTRIBUTES = frozenset({"_parameters", "_buffers", "_modules", "_resumecheck"})
+#: Objects whose inside is large, no state of the run, or read elsewhere.
+OPAQUE_TYPES = frozenset(
+    {
+        "Accelerator", "AcceleratorState", "PartialState", "GradientState", "TrainingArguments", "TrainerState",
+        "TrainerMemoryTracker", "Table", "InMemoryTable", "MemoryMappedTable", "ConcatenationTable", "Logger",
+        "Console", "tqdm", "tqdm_notebook", "ProgressCallback", "PrinterCallback", "SummaryWriter", "DatasetInfo",
+        "Tokenizer", "Encoding", "AddedToken",
+    }
+)  # fmt: skip
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, enum.Enum)
+_ARRAYS = (torch.Tensor, np.ndarray)
+_ITERATORS = tuple(
+    type(iterator) for iterator in (iter([]), iter(()), iter(range(0)), iter({}), iter(""), iter(set()), iter(range(2**70)))
+) + (itertools.cycle, itertools.count, itertools.islice, itertools.chain, itertools.repeat, enumerate, zip, map, filter)  # fmt: skip
+_IGNORED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()), weakref.ref, property)
+
+Setter = Callable[[Any], None]
+
+
+class Census:
+    """Values by path.
+
+    Attributes:
+        entries: path -> digest of a leaf.
+        units: path -> (live value, setter): what can be taken out of one run and put into another as a whole.
+        unit_of: path of an entry -> path of the unit that holds it.
+        tensor_paths: id of a parameter outside the model -> its path.
+        left_out: path -> why it was not walked.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, str] = {}
+        self.units: dict[str, tuple[Any, Setter | None]] = {}
+        self.unit_of: dict[str, str] = {}
+        self.tensor_paths: dict[int, str] = {}
+        self.left_out: dict[str, str] = {}
+
+    def write(self, path: Path) -> None:
+        """Store entries and what was left out as JSON."""
+        facts = {"entries": self.entries, "units": self.unit_of, "left_out": self.left_out}
+        path.write_text(json.dumps(facts), encoding="utf-8")
+
+    def write_values(self, path: Path) -> None:
+        """Store every unit that pickles."""
+        values: dict[str, bytes] = {}
+        for name, (value, _) in self.units.items():
+            with contextlib.suppress(Exception):
+                values[name] = pickle.dumps(_portable(value))
+        path.write_bytes(pickle.dumps(values))
+
+    def put(self, path: str, stored: bytes) -> bool:
+        """Put a stored unit in place; False where this run has no such place."""
+        if path not in self.units:
+            return False
+        value, setter = self.units[path]
+        return _put(value, pickle.loads(stored), setter)  # noqa: S301 (written by this program in its own directory)
+
+
+def take_census(roots: Mapping[str, Any]) -> Census:
+    """Walk everything reachable from the roots. A root `__known__` lists objects that are read elsewhere."""
+    walk = _Walk(roots.get("__known__", ()), roots.get("__paths__", {}))
+    for name, root in roots.items():
+        if not name.startswith("__"):
+            walk.visit(root, name, None, 0)
+    return walk.census
+
+
+class _Walk:
+    def __init__(self, known: Any, paths: Mapping[str, str]):
+        self.census = Census()
+        self.seen: dict[int, Any] = {id(item): item for item in known}
+        self.paths = paths
+
+    # --- leaves -------------------------------------------------------------------------------------------------
+
+    def record(self, path: str, text: str, unit: str | None = None) -> None:
+        """One entry; paths of this run's output directory read the same in every run."""
+        for location, name in self.paths.items():
+            text = text.replace(location, name)
+        self.census.entries[path] = text
+        if unit is not None:
+            self.census.unit_of[path] = unit
+
+    def leave_out(self, path: str, why: str) -> None:
+        """Say what was not walked."""
+        self.census.left_out[path] = why
+
+    def visit(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
+        """Visit a value; `depth` counts levels inside libraries."""
+        if len(self.census.entries) >= MOST_ENTRIES:
+            self.leave_out(path, f"more than {MOST_ENTRIES} values")
+            return
+        if isinstance(value, type):
+            self.visit_class(value)
+            return
+        if isinstance(value, _IGNORED):
+            return
+        if isinstance(value, _PLAIN):
+            self.record(
+                path, plain_digest(value) if not isinstance(value, np.generic | enum.Enum) else repr(value), path
+            )
+            self.census.units[path] = (value, setter)
+            return
+        if id(value) in self.seen:
+            return
+        self.seen[id(value)] = value
+        if isinstance(value, _ARRAYS):
+            if isinstance(value, torch.nn.Parameter):
+                self.census.tensor_paths[id(value)] = path
+            self.unit(value, path, setter)
+        elif isinstance(value, random.Random | torch.Generator | np.random.Generator | np.random.RandomState):
+            self.record(path, f"{type(value).__name__} {digest(generator_state(value))}", path)
+            self.census.units[path] = (value, setter)
+        elif isinstance(value, list | tuple | Mapping | set | frozenset | collections.deque):
+            self.visit_container(value, path, setter, depth)
+        else:
+            self.visit_object(value, path, setter, depth)
+
+    def unit(self, value: Any, path: str, setter: Setter | None) -> None:
+        """A plain value of any size: one unit, with an entry for each leaf where they are few."""
+        self.census.units[path] = (value, setter)
+        for leaf_path, text in _plain_leaves(value, path):
+            self.record(leaf_path, text, path)
+
+    # --- containers and objects -----------------------------------------------------------------------------------
+
+    def visit_container(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
+        """A plain container is one unit; another is opened."""
+        if _is_plain(value):
+            if len(value) > LONG_SEQUENCE and not isinstance(value, Mapping | set | frozenset):
+                self.leave_out(path, f"the middle of {len(value)} elements")
+            self.unit(value, path, setter)
+            return
+        self.record(f"{path}.len", f"={len(value)}")
+        if isinstance(value, set | frozenset):
+            return
+        items = list(value.items()) if isinstance(value, Mapping) else list(enumerate(value))
+        if len(items) > LONG_SEQUENCE:
+            self.leave_out(path, f"the middle of {len(items)} elements")
+            items = items[:100] + items[-100:]
+        for key, item in items:
+            name = repr(key) if isinstance(key, str | int | float | bool) else f"<{type(key).__name__}>"
+            put = None if isinstance(value, tuple) else functools.partial(_set_item, value, key)
+            self.visit(item, f"{path}[{name}]", put, depth)
+
+    def visit_object(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
+        """Functions, generators, iterators, files, modules of the network, and objects with attributes."""
+        if isinstance(value, types.FunctionType):
+            self.visit_function(value, path, depth)
+        elif isinstance(value, types.MethodType):
+            self.visit(value.__self__, f"{path}.__self__", None, depth)
+            self.visit(value.__func__, path, None, depth)
+        elif isinstance(value, functools.partial):
+            self.visit(value.func, f"{path}.func", None, depth)
+            self.visit(value.args, f"{path}.args", None, depth)
+            self.visit(value.keywords, f"{path}.keywords", None, depth)
+        elif isinstance(value, staticmethod | classmethod):
+            self.visit(value.__func__, path, None, depth)
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self.record(f"{path}.cache_info", f"={value.cache_info()!r}")
+            self.visit(value.__wrapped__, path, None, depth)
+        elif isinstance(value, types.GeneratorType):
+            frame = value.gi_frame
+            self.record(f"{path}.position", f"={frame.f_lasti if frame is not None else 'finished'}")
+            for name, local in dict(frame.f_locals).items() if frame is not None else ():
+                self.visit(local, f"{path}.<locals>.{name}", None, depth)
+        elif isinstance(value, _ITERATORS):
+            self.visit_iterator(value, path, depth)
+        elif isinstance(value, io.IOBase):
+            with contextlib.suppress(OSError, ValueError):
+                self.record(f"{path}.tell()", f"={value.tell()}")
+        else:
+            self.visit_attributes(value, path, depth)
+
+    def visit_iterator(self, value: Any, path: str, depth: int) -> None:
+        """The position of an iterator, from its own description of itself."""
+        if isinstance(value, itertools.count | itertools.repeat):
+            self.record(path, f"={value!r}")
+            return
+        try:
+            made = value.__reduce__()
+        except Exception:
+            self.leave_out(path, f"a {type(value).__name__} does not tell its position")
+            return
+        self.visit(list(made[1:]) if isinstance(made, tuple) else repr(made), f"{path}.position", None, depth)
+
+    def visit_function(self, function: types.FunctionType, path: str, depth: int) -> None:
+        """What a function carries: closure cells, defaults, attributes, and the globals of its module if it is own."""
+        module = function.__module__ or ""
+        if module.startswith("resumecheck.") and not is_own_module(module):
+            return
+        own = is_own_module(module, function.__globals__)
+        depth = 0 if own else depth + 1
+        if depth > LIBRARY_DEPTH:
+            return
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+            with contextlib.suppress(ValueError):
+                self.visit(
+                    cell.cell_contents,
+                    f"{path}.<closure>.{name}",
+                    functools.partial(setattr, cell, "cell_contents"),
+                    depth,
+                )
+        if own:
+            positional = function.__code__.co_varnames[: function.__code__.co_argcount]
+            defaults = function.__defaults__ or ()
+            for name, default in zip(positional[len(positional) - len(defaults) :], defaults, strict=False):
+                self.visit(default, f"{path}.<default>.{name}", None, depth)
+            for name, default in (function.__kwdefaults__ or {}).items():
+                self.visit(
+                    default,
+                    f"{path}.<default>.{name}",
+                    functools.partial(_set_item, function.__kwdefaults__, name),
+                    depth,
+                )
+            for name, item in vars(function).items():
+                if name != "__wrapped__":
+                    self.visit(item, f"{path}.{name}", functools.partial(setattr, function, name), depth)
+            self.visit_globals(function.__globals__, module)
+
+    def visit_globals(self, namespace: dict[str, Any], module: str) -> None:
+        """The globals of one of the target's own modules, once."""
+        if id(namespace) in self.seen:
+            return
+        self.seen[id(namespace)] = namespace
+        for name, item in list(namespace.items()):
+            if name.startswith("__") or isinstance(item, types.ModuleType):
+                continue
+            self.visit(item, f"{module}.{name}", functools.partial(_set_item, namespace, name), 0)
+
+    def visit_class(self, cls: type) -> None:
+        """Attributes and methods of the target's own classes, once."""
+        if id(cls) in self.seen or not is_own_type(cls):
+            return
+        self.seen[id(cls)] = cls
+        for name, item in list(vars(cls).items()):
+            if (name.startswith("__") and name != "__init__") or isinstance(
+                item, types.MemberDescriptorType | types.GetSetDescriptorType
+            ):
+                continue
+            function = item.fget if isinstance(item, property) else item
+            self.visit(function, f"{cls.__qualname__}.{name}", functools.partial(setattr, cls, name), 0)
+        for base in cls.__mro__[1:]:
+            self.visit_class(base)
+
+    def visit_attributes(self, value: Any, path: str, depth: int) -> None:
+        """An object with `__dict__` or `__slots__`."""
+        cls = type(value)
+        if cls.__module__.startswith("resumecheck.") and not is_own_module(cls.__module__):
+            return
+        if is_own_type(cls):
+            depth = 0
+            self.visit_class(cls)
+        else:
+            # A network's modules are the model, not a library's internals, however deep they lie.
+            depth += 0 if isinstance(value, torch.nn.Module) else 1
+            if cls.__name__ in OPAQUE_TYPES or depth > LIBRARY_DEPTH:
+                if cls.__name__ not in OPAQUE_TYPES:
+                    self.leave_out(path, f"inside {cls.__module__.split('.')[0]}")
+                return
+        attributes = dict(vars(value)) if hasattr(value, "__dict__") else {}
+        for base in cls.__mro__:
+            for name in (
+                [base.__dict__.get("__slots__", ())]
+                if isinstance(base.__dict__.get("__slots__"), str)
+                else base.__dict__.get("__slots__", ())
+            ):
+                with contextlib.suppress(AttributeError):
+                    attributes.setdefault(name, getattr(value, name))
+        if isinstance(value, torch.nn.Module):
+            for kind in ("_parameters", "_buffers", "_modules"):
+                for name, item in attributes.get(kind, {}).items():
+                    if item is not None:
+                        self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
+        for name, item in attributes.items():
+            if name not in SKIPPED_ATTRIBUTES:
+                self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
+        if isinstance(value, Mapping | list | collections.deque):
+            self.record(f"{path}.len", f"={len(value)}")
+
+
+def generator_state(generator: Any) -> Any:
+    """The state of a private random generator, as plain values."""
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state()
+
+
+def _portable(value: Any) -> Any:
+    """What is stored of a unit: generators by state, tensors as NumPy-independent CPU copies."""
+    if isinstance(value, random.Random | torch.Generator | np.random.Generator | np.random.RandomState):
+        return generator_state(value)
+    return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
+
+
+def _put(value: Any, stored: Any, setter: Setter | None) -> bool:
+    """Put a stored value in the place of a live one: in place where identity matters, else by its setter."""
+    if isinstance(value, random.Random):
+        value.setstate(stored)
+    elif isinstance(value, torch.Generator):
+        value.set_state(stored)
+    elif isinstance(value, np.random.Generator):
+        value.bit_generator.state = stored
+    elif isinstance(value, np.random.RandomState):
+        value.set_state(stored)
+    elif isinstance(value, torch.Tensor) and isinstance(stored, torch.Tensor) and value.shape == stored.shape:
+        with torch.no_grad():
+            value.detach().copy_(stored)
+    elif isinstance(value, list | collections.deque) and isinstance(stored, list | collections.deque):
+        value.clear()
+        value.extend(stored)
+    elif (
+        isinstance(value, dict) and isinstance(stored, Mapping) or (isinstance(value, set) and isinstance(stored, set))
+    ):
+        value.clear()
+        value.update(stored)
+    elif setter is not None:
+        try:
+            setter(stored)
+        except (AttributeError, TypeError):
+            return False
+    else:
+        return False
+    return True
+
+
+def _set_item(container: Any, key: Any, value: Any) -> None:
+    container[key] = value
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether a container holds nothing but leaves and containers of leaves."""
+    if isinstance(value, (*_PLAIN, *_ARRAYS)):
+        return not isinstance(value, torch.nn.Parameter)
+    if depth > 6:
+        return False
+    if type(value) in (dict, collections.OrderedDict, collections.defaultdict, collections.Counter):
+        return all(isinstance(key, (*_PLAIN, tuple)) for key in value) and all(
+            _is_plain(item, depth + 1) for item in value.values()
+        )
+    if type(value) in (list, tuple, set, frozenset, collections.deque) or (
+        isinstance(value, tuple) and hasattr(value, "_fields")
+    ):
+        ends = value if len(value) <= LONG_SEQUENCE else list(itertools.islice(value, 50))
+        return all(_is_plain(item, depth + 1) for item in ends)
+    return False
+
+
+def _plain_leaves(value: Any, path: str) -> list[tuple[str, str]]:
+    """Entries of a unit: a leaf each where there are at most 64, else one digest."""
+    if isinstance(value, Mapping) and len(value) <= 64:
+        items = [(f"{path}.len", f"={len(value)}")]
+        for key, item in value.items():
+            items += _plain_leaves(item, f"{path}[{key!r}]")
+        return items
+    if isinstance(value, list | tuple | collections.deque) and len(value) <= 64:
+        items = [(f"{path}.len", f"={len(value)}")]
+        for index, item in enumerate(value):
+            items += _plain_leaves(item, f"{path}[{index}]")
+        return items
+    if isinstance(value, list | tuple | collections.deque) and len(value) > LONG_SEQUENCE:
+        shown = [value[index] for index in (*range(100), *range(-100, 0))]
+        return [(f"{path}.len", f"={len(value)}"), (path, digest(shown))]
+    if isinstance(value, np.generic | enum.Enum):
+        return [(path, repr(value))]
+    return [(path, digest(list(value) if isinstance(value, collections.deque) else value))]

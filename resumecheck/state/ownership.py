@@ -1,0 +1,35 @@
+"""Whose code is it: the target's own, or an installed library's? Only own code is walked to the end."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import sysconfig
+from typing import Any
+
+#: Parts of this package that are targets themselves; everything else of it observes and is never part of a run's state.
+_OWN_PARTS = ("resumecheck.zoo", "resumecheck.embedding")
+
+
+@functools.lru_cache(maxsize=1)
+def _library_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple({paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def is_own_module(name: str, namespace: dict[str, Any] | None = None) -> bool:
+    """Whether a module is the target's: not of the standard library, not installed, not part of the observer."""
+    if name == "resumecheck" or name.startswith("resumecheck."):
+        return name.startswith(_OWN_PARTS)
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None) if module is not None else (namespace or {}).get("__file__")
+    if file is None:
+        # Code sent from another process has no module here; built-in modules have no file.
+        return module is None and name != "builtins" or name == "__main__"
+    return not any(str(file).startswith(folder) for folder in _library_folders()) and "site-packages" not in str(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_own_type(cls: type) -> bool:
+    """Whether a class is defined in the target's own code."""
+    return is_own_module(cls.__module__)
