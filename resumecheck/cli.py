@@ -83,7 +83,7 @@ def _verify(options: argparse.Namespace) -> int:
         with progress.progress_display(Console(stderr=True)) as show:
             from resumecheck.check import verify
 
-            verdict = verify(options.target, keep=options.keep, progress=show, twice=options.twice, **settings)
+            verdict = verify(options.target, keep=options.keep, progress=show, **settings)
     except (ResumecheckError, KeyboardInterrupt):
         raise
     except Exception:
@@ -143,7 +143,6 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="training argument that the resumed runs change, for example dataloader_num_workers=2; may be repeated",
     )
-    verify.add_argument("--twice", action="store_true", help="interrupt and resume each resumed run once more")
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
     verify.add_argument("--keep", type=Path, metavar="DIR", help="keep the recorded runs and checkpoints in DIR")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from resumecheck.verdict import Divergence, Finding, ResumePoint, StepPair, Verdict
 
 WIDTH = 100
-LONGEST_VALUE = 44
+LONGEST_SAMPLES = 32
 LISTED_POINTS = 12
 
 _MEANING = {
@@ -84,7 +84,7 @@ def _body(verdict: Verdict, reproduce: str | None) -> Iterator[str]:
         passed = [point for point in verdict.resume_points if point.verdict == "equivalent"]
         if passed:
             yield ""
-            yield from _wrapped("equivalent", ", ".join(_numbers(passed)), "  ")
+            yield from _wrapped("equivalent", _numbers(passed), "  ")
     yield from _latent(verdict)
     if verdict.notes:
         yield ""
@@ -113,7 +113,7 @@ def _experiment(verdict: Verdict) -> str:
     """What was done, in a line: length, tolerance, work, versions."""
     parts = [f"{verdict.steps} steps", f"tolerance {verdict.tolerance}"]
     if verdict.resume_points:
-        parts.append(f"resumed from {', '.join(_numbers(verdict.resume_points))}")
+        parts.append(f"resumed from {_numbers(verdict.resume_points)}")
     parts.append(f"{verdict.steps_executed} steps executed")
     parts += [f"{name} {verdict.versions[name]}" for name in ("torch", "transformers") if name in verdict.versions]
     return "; ".join(parts)
@@ -128,7 +128,8 @@ def _failed_points(failed: Sequence[ResumePoint]) -> Iterator[str]:
         yield ""
         yield from _point(points[0])
         if len(points) > 1:
-            yield from _wrapped("likewise", f"resumed from {', '.join(_numbers(points[1:]))}", "  ")
+            yield ""
+            yield from _wrapped("likewise", f"resumed from {_numbers(points[1:])}", "  ")
 
 
 def _kind(point: ResumePoint) -> tuple[str, ...]:
@@ -192,7 +193,7 @@ def _latent(verdict: Verdict) -> Iterator[str]:
         yield ""
         yield "  came back different, without effect on the steps that were run"
     for (code, component, message), points in points_of.items():
-        text = f"{code} {component}: {message} (resumed from {', '.join(_numbers(points))})"
+        text = f"{code} {component}: {message} (resumed from {_numbers(points)})"
         yield from textwrap.wrap(text, WIDTH, initial_indent="    - ", subsequent_indent="      ", **_WORDS)
 
 
@@ -205,7 +206,7 @@ def _window(window: Sequence[StepPair]) -> Iterator[str]:
     rows = [["", "step", *(fields[field] for field in known)]]
     for pair in window:
         cells = [_cell(pair, field) for field in known]
-        rows.append(["" if pair.equal else ">", str(pair.step), *cells])
+        rows.append(["" if pair.equal or pair.got is None else ">", str(pair.step), *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     yield "  the steps around it (uninterrupted -> resumed where they differ)"
     for row in rows:
@@ -238,7 +239,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return _number(value, 6)
     if isinstance(value, list | tuple):
-        return _shortened(" ".join(_text(item) for item in value), LONGEST_VALUE // 2)
+        return _shortened(" ".join(_text(item) for item in value), LONGEST_SAMPLES)
     return str(value)
 
 
@@ -259,16 +260,18 @@ def _wrapped(label: str, text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first), **_WORDS)
 
 
-def _numbers(points: Iterable[ResumePoint]) -> list[str]:
-    """The steps of the points as text, the middle of a long list left out, with how far the resumed runs went."""
-    points = list(points)
-    numbers = [str(point.step) if point.horizon == "end" else f"{point.step} (to the next point)" for point in points]
-    if len(points) > LISTED_POINTS:
-        if all(point.horizon == "next" for point in points):
-            numbers = [str(point.step) for point in points]
-        left_out = len(numbers) - LISTED_POINTS + 1
-        numbers = [*numbers[: LISTED_POINTS - 2], f"{left_out} more", numbers[-1]]
-    return numbers
+def _numbers(points: Iterable[ResumePoint]) -> str:
+    """The steps of the points, neighbours as a range: `2, 5-9, 11`."""
+    ranges: list[list[int]] = []
+    for step in sorted(point.step for point in points):
+        if ranges and step == ranges[-1][1] + 1:
+            ranges[-1][1] = step
+        else:
+            ranges.append([step, step])
+    texts = [f"{first}-{last}" if last > first else str(first) for first, last in ranges]
+    if len(texts) > LISTED_POINTS:
+        texts = [*texts[: LISTED_POINTS - 1], f"... {texts[-1]}"]
+    return ", ".join(texts)
 
 
 def _failed(verdict: Verdict) -> list[ResumePoint]:
@@ -312,8 +315,10 @@ def _table_of_points(verdict: Verdict) -> Any:
             f"step {divergence.step}, {divergence.component}" if divergence else "",
             cause,
         )
-    if len(shown) < len(points):
-        table.add_row(f"  {len(points) - len(shown)} others", "", "", "", "", "")
+    for outcome, colour in _COLOURS.items():
+        others = [point for point in points if point not in shown and point.verdict == outcome]
+        if others:
+            table.add_row(f"  {_numbers(others)}", "", "", f"[{colour}]{outcome}[/]")
     return table
 
 
