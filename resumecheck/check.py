@@ -35,7 +35,7 @@ class Workbench:
         progress: called with (name of the run, finished step, step at which it stops), from several threads.
     """
 
-    def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None):
+    def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None) -> None:
         self.bench = Bench(keep=keep, jobs=jobs, progress=progress)
 
     def __enter__(self) -> Workbench:
@@ -287,7 +287,7 @@ def spread_points(at: str | None, length: int, per_epoch: int | None) -> list[in
 
 
 def _horizon(index: int, points: Sequence[int], horizon: str, last: int) -> tuple[str, int]:
-    """Horizon and last step of one resumed run; the first always goes to the end, across all that happens on the way."""
+    """Horizon and last step of one resumed run; the first always goes to the end, across all that happens."""
     if horizon == "end" or index == 0 or index == len(points) - 1:
         return "end", last
     return "next", points[index + 1]

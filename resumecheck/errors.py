@@ -20,9 +20,9 @@ class TargetError(ResumecheckError):
     """The target itself failed while it was built or trained uninterrupted. The command line exits with 4."""
 
 
-class ResumeDivergence(ResumecheckError, AssertionError):
+class ResumeDivergence(ResumecheckError, AssertionError):  # noqa: N818 (the name of design and documentation)
     """A resumed run is not the same run. The text is the explanation; `verdict` holds the evidence."""
 
-    def __init__(self, explanation: str, verdict: Verdict | None = None):
+    def __init__(self, explanation: str, verdict: Verdict | None = None) -> None:
         super().__init__(explanation)
         self.verdict = verdict

@@ -76,7 +76,7 @@ class Row:
 class TrajectoryWriter:
     """Writes a trajectory: `facts` are merged into run.json, rows are appended and flushed one by one."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.facts: dict[str, Any] = {"format": FORMAT}
@@ -159,10 +159,11 @@ def read_trajectory(directory: Path) -> Trajectory:
     first: int | None = None
     for line in lines:
         try:
-            fields = json.loads(line)
+            fields: dict[str, Any] = json.loads(line)
         except ValueError:
             break
-        row = Row(**{**fields, "micro": [Micro(**micro) for micro in fields["micro"]]})
+        fields["micro"] = [Micro(**micro) for micro in fields["micro"]]
+        row = Row(**fields)
         if row.start and first is None:
             first = row.step
         rows[row.step] = row

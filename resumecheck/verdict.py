@@ -7,6 +7,7 @@ The JSON contract is `Verdict.to_json()`; its schema is `resumecheck/schema/verd
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 Outcome = Literal["equivalent", "diverged", "nondeterministic", "error"]
@@ -156,15 +157,14 @@ class Verdict:
 
 def _resume_point(data: dict[str, Any]) -> ResumePoint:
     divergence = data.get("first_divergence")
-    return ResumePoint(
-        **{
-            **data,
-            "first_divergence": Divergence(**divergence) if divergence else None,
-            "findings": tuple(Finding(**finding) for finding in data.get("findings", ())),
-            "latent": tuple(Finding(**finding) for finding in data.get("latent", ())),
-            "window": tuple(StepPair(**pair) for pair in data.get("window", ())),
-        }
-    )
+    fields: dict[str, Any] = {
+        **data,
+        "first_divergence": Divergence(**divergence) if divergence else None,
+        "findings": tuple(Finding(**finding) for finding in data.get("findings", ())),
+        "latent": tuple(Finding(**finding) for finding in data.get("latent", ())),
+        "window": tuple(StepPair(**pair) for pair in data.get("window", ())),
+    }
+    return ResumePoint(**fields)
 
 
 def _plain(value: Any) -> Any:
@@ -173,6 +173,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

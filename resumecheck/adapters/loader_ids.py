@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from torch.utils.data import dataloader as torch_dataloader
@@ -32,7 +32,7 @@ class LoaderIds:
             self._datasets.append(dataset)
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         """Iterators made in here are not training iterators."""
         self._paused += 1
         try:

@@ -65,7 +65,7 @@ class Recorder:
         stop: int | None = None,
         captures: Captures | None = None,
         before_next_forward: Callable[[int], None] = lambda step: None,
-    ):
+    ) -> None:
         self.writer = writer
         self._show_live = live
         self.stop = stop
@@ -94,10 +94,10 @@ class Recorder:
     def step_starts(self, step: int) -> None:
         """The first forward of optimizer step `step` (1-based) is about to happen; its batch has been fetched."""
         done = step - 1
-        self.before_next_forward(done)
         if not self.started:
             self._row = Row(step=done, start=True)
             self.started = True
+        self.before_next_forward(done)
         self._close_row(done)
         if self.stop is not None and done >= self.stop:
             raise RunStopped

@@ -25,7 +25,7 @@ from resumecheck.state.capture import LiveState
 #: Counters of TrainerState that the run depends on; logs, paths and what is recomputed at the start are left out.
 _COUNTERS = (
     "global_step", "epoch", "max_steps", "num_train_epochs", "best_metric", "best_global_step", "num_input_tokens_seen",
-    "total_flos", "save_steps", "eval_steps", "logging_steps", "train_batch_size",
+    "save_steps", "eval_steps", "logging_steps", "train_batch_size",
 )  # fmt: skip
 #: Attributes of a Trainer that the census does not start from: read elsewhere, or no state of the run.
 _NOT_ROOTS = frozenset(
@@ -46,7 +46,7 @@ class TrainerAdapter:
 
     name = "transformers"
 
-    def __init__(self, trainer: Trainer, output_dir: Path):
+    def __init__(self, trainer: Trainer, output_dir: Path) -> None:
         self.trainer = trainer
         self.output_dir = output_dir
         self.overridden: list[str] = []
@@ -188,7 +188,7 @@ class _Events(TrainerCallback):
         saving: Saving,
         begin: Callable[[Length], None],
         ids: LoaderIds,
-    ):
+    ) -> None:
         self.adapter = adapter
         self.recorder = recorder
         self.saving = saving
@@ -228,7 +228,8 @@ class _Events(TrainerCallback):
         step = trainer.state.global_step
         if self.wanted == step and step not in self.saved:
             # `save_strategy="best"` decides after us; the checkpoint at a resume point is written all the same.
-            trainer._save_checkpoint(trainer.model_wrapped, None)
+            model: Any = trainer.model_wrapped
+            trainer._save_checkpoint(model, None)
             trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
         return result
 
@@ -247,7 +248,7 @@ class _Events(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The length of the run is known."""
-        loader = getattr(self.adapter.trainer.callback_handler, "train_dataloader", None)
+        loader: Any = getattr(self.adapter.trainer.callback_handler, "train_dataloader", None)
         try:
             per_epoch = max(1, math.ceil(len(loader) / args.gradient_accumulation_steps))
         except TypeError:

@@ -1,8 +1,8 @@
 """The causal ladder: every difference between an expected and a resumed run, in the order in which causes act.
 
-A difference is an *effect* where it is part of what "the same run" means: the loss, the learning rate used, the weights,
-the persistent buffers, the optimizer's moments and step counts, the number of steps, the results of evaluations. All
-others (a random stream, a batch, a counter) explain an effect; without one they are latent.
+A difference is an *effect* where it is part of what "the same run" means: the loss, the learning rate used, the
+weights, the persistent buffers, the optimizer's moments and step counts, the number of steps, the results of
+evaluations. All others (a random stream, a batch, a counter) explain an effect; without one they are latent.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ class Difference:
         return self.step, RUNG_ORDER[self.rung], ORDER[self.component]
 
     @property
-    def kind(self) -> tuple[str, str, str]:
+    def places(self) -> set[str]:
         """What differs, whatever the step: used to leave out what no two runs agree on."""
-        return self.rung, self.component, self.quantity
+        if self.keys:
+            return {f"{self.component}|{key}" for key in self.keys}
+        return {f"{self.rung}|{self.component}|{self.quantity}"}
 
 
 def compare(
@@ -77,6 +79,11 @@ def compare(
         if with_effect >= steps:
             break
     return sorted(found, key=lambda difference: difference.order)
+
+
+def without(differences: list[Difference], places: set[str]) -> list[Difference]:
+    """Differences without those that have no effect and lie in the given places only."""
+    return [difference for difference in differences if difference.effect or not difference.places <= places]
 
 
 def first_effect(differences: list[Difference]) -> Difference | None:

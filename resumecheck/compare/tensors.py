@@ -1,4 +1,4 @@
-"""How far two tensors are apart: the largest absolute difference, and the largest distance in units in the last place."""
+"""How far two tensors are apart: largest absolute difference, and largest distance in units in the last place."""
 
 from __future__ import annotations
 

@@ -47,15 +47,16 @@ def confirm(suspects: list[Suspect], trial: Trial) -> list[Blame]:
 
 def _narrowed(suspect: Suspect, others: list[Suspect], trial: Trial) -> Suspect:
     """Of several hidden places, those that are needed."""
-    if len(suspect.hidden) < 2:
+    units = suspect.units
+    if len(units) < 2:
         return suspect
-    for place in suspect.hidden[:MOST_PLACES]:
-        alone = dataclasses.replace(suspect, hidden=(place,))
+    for unit in units[:MOST_PLACES]:
+        alone = suspect.only({unit})
         if trial([*others, alone]):
             return alone
-    needed = list(suspect.hidden)
-    for place in suspect.hidden[:MOST_PLACES]:
-        rest = [other for other in needed if other != place]
-        if rest and trial([*others, dataclasses.replace(suspect, hidden=tuple(rest))]):
+    needed = set(units)
+    for unit in units[:MOST_PLACES]:
+        rest = needed - {unit}
+        if rest and trial([*others, suspect.only(rest)]):
             needed = rest
-    return dataclasses.replace(suspect, hidden=tuple(needed))
+    return suspect.only(needed)

@@ -30,7 +30,7 @@ class Judgement:
 
 
 def judge_source(bench: Bench, experiment: Experiment, reference: Run, source: Run, tolerance: Tolerance) -> Judgement:
-    """Compare the source run with the reference; where they part, find out by repeating which of the two is at fault."""
+    """Compare the source run with the reference; where they part, find out by repeating which one is at fault."""
     differences = _compare(reference, source, tolerance)
     if first_effect(differences) is None:
         return Judgement()
@@ -40,7 +40,7 @@ def judge_source(bench: Bench, experiment: Experiment, reference: Run, source: R
         third = require_complete(bench.reference(experiment, repeat=2))
         by_hash = first_effect(_compare(reference, third, tolerance)) is None
         cause = (
-            "under another hash seed (PYTHONHASHSEED) the run is another one, so an order was taken from a set or a hash"
+            "under another hash seed (PYTHONHASHSEED) it is another run, so an order was taken from a set or a hash"
             if by_hash
             else "two uninterrupted runs with the same arguments differ"
         )

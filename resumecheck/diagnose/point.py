@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from resumecheck.compare.differences import Difference, compare, first_effect
+from resumecheck.compare.differences import Difference, compare, first_effect, without
 from resumecheck.compare.tensors import distance
 from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, confirm
@@ -75,18 +76,14 @@ class Judge:
         differences = against(self.reference)
         if self.judgement.saving and first_effect(differences) is not None:
             return self.source, against(self.source)
-        noise = {
-            difference.kind
-            for difference in compare(
-                self.reference.trajectory,
-                self.source.trajectory,
-                after=0,
-                until=self.last_step,
-                tolerance=self.tolerance,
-            )
-            if not difference.effect
-        }
-        return self.reference, [d for d in differences if d.effect or d.kind not in noise]
+        return self.reference, without(differences, self.noise)
+
+    @cached_property
+    def noise(self) -> set[str]:
+        """Places in which reference and source run differ without any effect: a time, a name, a counter of saves."""
+        pair = self.reference.trajectory, self.source.trajectory
+        found = compare(*pair, after=0, until=self.last_step, tolerance=self.tolerance, steps=self.last_step)
+        return {place for difference in found if not difference.effect for place in difference.places}
 
     def _with_saving(self, point: ResumePoint) -> ResumePoint:
         """Where saving changes the run, no resume point is the uninterrupted run, whatever else is lost."""
@@ -97,7 +94,8 @@ class Judge:
             point,
             verdict="diverged",
             first_divergence=dataclasses.replace(_divergence(difference), component="saving"),
-            findings=(saving, *point.findings),
+            # What the save itself has disturbed is its consequence, not another loss.
+            findings=(saving, *(found for found in point.findings if found.component != difference.component)),
             window=_window(self.reference.trajectory, self.source.trajectory, difference.step),
         )
 
@@ -131,7 +129,7 @@ class Judge:
         blames = (
             confirm(suspects, lambda chosen: self._trial(point, expected, donor, chosen, until))
             if suspects and not restarted and donor.complete
-            else [*map(lambda suspect: Blame(suspect, "suspected"), suspects)]
+            else [*(Blame(suspect, "suspected") for suspect in suspects)]
         )
         if restarted:
             counters = f"the resumed run starts after step {got.first_step}, expected after step {point}"
@@ -146,7 +144,7 @@ class Judge:
                 blame.status,
                 _with_distance(blame.suspect, divergence if index == 0 else None),
                 first_step=blame.suspect.difference.step if blame.suspect.difference else effect.step,
-                paths=list(blame.suspect.hidden),
+                paths=[place.path for place in blame.suspect.hidden],
             )
             for index, blame in enumerate(blames)
         ]
@@ -176,7 +174,7 @@ class Judge:
             components |= {"weights", "optimizer-moments", "optimizer-step", "loss-parameters", "buffers"}
         transplant = Transplant(
             components=frozenset(components - DATA),
-            hidden=tuple(unit for suspect in chosen for unit in suspect.hidden),
+            hidden=tuple(unit for suspect in chosen for unit in suspect.units),
             donor=str(donor.directory),
             batches=bool(components & DATA),
         )

@@ -22,23 +22,6 @@ DATA = frozenset({"data-order", "data-position", "data-content"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Suspect:
-    """One state that could be to blame.
-
-    Attributes:
-        component: what is blamed.
-        detail: the evidence in words.
-        difference: the first difference that shows it, None for hidden state.
-        hidden: paths of census units, for hidden state.
-    """
-
-    component: str
-    detail: str
-    difference: Difference | None = None
-    hidden: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class Hidden:
     """A path of the census at which the resumed run holds another value.
 
@@ -55,6 +38,40 @@ class Hidden:
     def words(self) -> str:
         """`model.calls: expected 5, got 0`."""
         return f"{self.path}: expected {_plain(self.expected)}, got {_plain(self.got)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """One state that could be to blame.
+
+    Attributes:
+        component: what is blamed.
+        detail: the evidence in words.
+        difference: the first difference that shows it, None for hidden state.
+        hidden: places of the census, for hidden state.
+    """
+
+    component: str
+    detail: str
+    difference: Difference | None = None
+    hidden: tuple[Hidden, ...] = ()
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What a transplant puts in place, each once."""
+        return tuple(dict.fromkeys(place.unit for place in self.hidden))
+
+    def only(self, units: set[str]) -> Suspect:
+        """The same suspect with some of its hidden places."""
+        return hidden_suspect(tuple(place for place in self.hidden if place.unit in units))
+
+
+def hidden_suspect(places: tuple[Hidden, ...]) -> Suspect:
+    """Hidden places as one suspect."""
+    shown = "; ".join(place.words for place in places[:3])
+    others = f" (and {len(places) - 3} more)" if len(places) > 3 else ""
+    callbacks = all(place.path.startswith("callbacks.") for place in places)
+    return Suspect("callbacks" if callbacks else "hidden-state", shown + others, hidden=places)
 
 
 def find_suspects(
@@ -94,11 +111,9 @@ def find_suspects(
     if streams and data and data[0].step == after + 1:
         ordered.sort(key=lambda suspect: suspect.component not in streams)
     for is_callback in (False, True):
-        part = [item for item in hidden if item.path.startswith("callbacks.") is is_callback]
+        part = tuple(place for place in hidden if place.path.startswith("callbacks.") is is_callback)
         if part:
-            units = tuple(dict.fromkeys(item.unit for item in part))
-            shown = "; ".join(item.words for item in part[:3])
-            ordered.append(Suspect("callbacks" if is_callback else "hidden-state", shown, hidden=units))
+            ordered.append(hidden_suspect(part))
     return ordered
 
 
@@ -190,7 +205,8 @@ def _plain(value: Any) -> str:
     return text[1:] if text.startswith("=") else text
 
 
-def _few(ids: list[Any]) -> str:
+def _few(ids: list[Any] | None) -> str:
+    ids = ids or []
     return "[" + ", ".join(map(str, ids[:6])) + (", ...]" if len(ids) > 6 else "]")
 
 

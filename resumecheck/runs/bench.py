@@ -72,7 +72,7 @@ class Experiment:
 class Bench:
     """Owns the servers, the working directory and the runs made so far."""
 
-    def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None):
+    def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None) -> None:
         self.keep = keep
         if keep is not None:
             if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):

@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 class Pool:
     """Executes run specs, as many at a time as there are `jobs`; a server per hash seed starts when it is needed."""
 
-    def __init__(self, jobs: int | None = None):
+    def __init__(self, jobs: int | None = None) -> None:
         self.jobs = jobs or max(1, min(2, os.cpu_count() or 1))
         self._slots = threading.Semaphore(self.jobs)
         self._servers: dict[int, _Server] = {}
@@ -79,7 +79,7 @@ class Pool:
 class _Server:
     """One server process and the thread that reads its answers."""
 
-    def __init__(self, hash_seed: int):
+    def __init__(self, hash_seed: int) -> None:
         environment = {
             **os.environ,
             "PYTHONHASHSEED": str(hash_seed),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import pickle
@@ -57,12 +58,14 @@ def main() -> None:
 
 
 def _preload() -> None:
-    import accelerate  # noqa: F401
-    import transformers.models.bert.modeling_bert
-    import transformers.trainer  # noqa: F401
-
-    import resumecheck.adapters.transformers_trainer
-    import resumecheck.runs.worker  # noqa: F401
+    for module in (
+        "accelerate",
+        "transformers.trainer",
+        "transformers.models.bert.modeling_bert",
+        "resumecheck.adapters.transformers_trainer",
+        "resumecheck.runs.worker",
+    ):
+        importlib.import_module(module)
 
 
 def _say(answers: int, **facts: Any) -> None:
@@ -82,7 +85,7 @@ def _child(spec_path: Path) -> None:
         os.dup2(log, 2)
         from resumecheck.runs.worker import execute
 
-        spec = pickle.loads(spec_path.read_bytes())  # noqa: S301 (written by this program)
+        spec = pickle.loads(spec_path.read_bytes())
         end = execute(spec)
         status = 0 if end.status in ("finished", "stopped") else 1
         gc.collect()  # Loader workers end with their iterators.

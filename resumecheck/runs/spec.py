@@ -100,7 +100,8 @@ def read_end(directory: Path) -> RunEnd:
         fields: dict[str, Any] = json.loads((directory / "end.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return RunEnd("died", error=_last_words(directory))
-    return RunEnd(**{**fields, "overridden": tuple(fields.get("overridden", ()))})
+    fields["overridden"] = tuple(fields.get("overridden", ()))
+    return RunEnd(**fields)
 
 
 def _last_words(directory: Path) -> str:

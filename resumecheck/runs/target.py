@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -10,7 +11,7 @@ import inspect
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -111,32 +112,23 @@ def _sent(factory: Callable[..., Any]) -> Target:
     return Target(name, factory=name, pickled=pickled, path=path)
 
 
-class _by_value:  # noqa: N801 (reads as a phrase where it is used)
-    """Within: the modules of the factory that are not installed are pickled by value."""
+@contextlib.contextmanager
+def _by_value(factory: Any) -> Generator[None]:
+    """Within: the module of the factory, unless it is installed, is pickled by value."""
+    import cloudpickle
 
-    def __init__(self, factory: Any):
-        self.modules: list[ModuleType] = []
-        while isinstance(factory, functools.partial):
-            factory = factory.func
-        module = sys.modules.get(getattr(factory, "__module__", None) or "")
-        if (
-            module is not None
-            and module.__name__ != "__main__"
-            and "site-packages" not in (module.__file__ or "site-packages")
-        ):
-            self.modules.append(module)
-
-    def __enter__(self) -> None:
-        import cloudpickle
-
-        for module in self.modules:
-            cloudpickle.register_pickle_by_value(module)
-
-    def __exit__(self, *exception: object) -> None:
-        import cloudpickle
-
-        for module in self.modules:
-            cloudpickle.unregister_pickle_by_value(module)
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    module = sys.modules.get(getattr(factory, "__module__", None) or "")
+    installed = module is None or "site-packages" in (module.__file__ or "site-packages")
+    if module is None or installed or module.__name__ == "__main__":
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def load_factory(target: Target) -> Callable[[str], Any]:
@@ -149,7 +141,7 @@ def load_factory(target: Target) -> Callable[[str], Any]:
         if entry not in sys.path:
             sys.path.insert(0, entry)
     if target.pickled is not None:
-        return pickle.loads(target.pickled)  # noqa: S301 (made by this program from the caller's own function)
+        return pickle.loads(target.pickled)
     if target.file is not None:
         module = _load_file(target)
     else:

@@ -66,7 +66,7 @@ def _freshen() -> None:
 class _Run:
     """One run while it goes."""
 
-    def __init__(self, spec: RunSpec):
+    def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.adapter: Adapter | None = None
         self.recorder: Recorder | None = None
@@ -127,8 +127,8 @@ class _Run:
         late = [step for step in self.spec.save_at if step >= length.max_steps]
         if late:
             raise UsageError(
-                f"resume point {late[0]} is not inside the run: {self.spec.target.name} trains {length.max_steps} steps, "
-                f"so a resume point lies between 1 and {length.max_steps - 1}"
+                f"resume point {late[0]} is not inside the run: {self.spec.target.name} trains {length.max_steps} "
+                f"steps, so a resume point lies between 1 and {length.max_steps - 1}"
             )
 
     def before_next_forward(self, done: int) -> None:
@@ -168,9 +168,9 @@ class _Run:
             self.adapter.put_counters(counters)
         set_streams({name: state for name, state in stored["streams"].items() if name in transplant.components})
         if transplant.hidden:
-            values = pickle.loads((donor / f"hidden-{done}.pkl").read_bytes())  # noqa: S301 (written by this program)
+            values = pickle.loads((donor / f"hidden-{done}.pkl").read_bytes())
             census = take_census(live.roots)
-            failed += [path for path in transplant.hidden if path not in values or not census.put(path, values[path])]
+            failed += [path for path in transplant.hidden if not census.put(path, values.get(path))]
         if self.writer is not None:
             self.writer.describe(not_transplanted=failed)
 

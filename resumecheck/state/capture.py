@@ -64,6 +64,9 @@ def leaves(live: LiveState) -> Iterator[Leaf]:
     names = parameter_names(live)
     for name, parameter in _parameters_outside(live, names):
         yield Leaf("loss-parameters", "parameter", name, parameter)
+        if parameter.grad is not None:
+            # The trainer zeroes the gradients of its model only: these may be carried from step to step.
+            yield Leaf("gradient-accumulation", "grad", name, parameter.grad)
     for optimizer_name, optimizer in live.optimizers.items():
         prefix = "" if len(live.optimizers) == 1 else f"{optimizer_name}."
         yield from _optimizer_leaves(optimizer, names, prefix, has_scheduler=bool(live.schedulers))
@@ -120,7 +123,7 @@ def trained_parameters(live: LiveState) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def parameter_names(live: LiveState) -> dict[int, str]:
-    """id of each parameter of the models -> its name; tied parameters by their first name."""
+    """The id of each parameter of the models -> its name; tied parameters by their first name."""
     names: dict[int, str] = {}
     for model_name, model in live.models.items():
         prefix = "" if len(live.models) == 1 else f"{model_name}."

@@ -48,9 +48,11 @@ OPAQUE_TYPES = frozenset(
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, enum.Enum)
 _ARRAYS = (torch.Tensor, np.ndarray)
-_ITERATORS = tuple(
-    type(iterator) for iterator in (iter([]), iter(()), iter(range(0)), iter({}), iter(""), iter(set()), iter(range(2**70)))
-) + (itertools.cycle, itertools.count, itertools.islice, itertools.chain, itertools.repeat, enumerate, zip, map, filter)  # fmt: skip
+_ITERATORS = (
+    *map(type, (iter([]), iter(()), iter(range(0)), iter(range(2**70)), iter({}), iter(""), iter(set()))),
+    *(itertools.cycle, itertools.count, itertools.islice, itertools.chain, itertools.repeat),
+    *(enumerate, zip, map, filter),
+)
 _IGNORED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()), weakref.ref, property)
 
 Setter = Callable[[Any], None]
@@ -64,6 +66,7 @@ class Census:
         units: path -> (live value, setter): what can be taken out of one run and put into another as a whole.
         unit_of: path of an entry -> path of the unit that holds it.
         tensor_paths: id of a parameter outside the model -> its path.
+        owners: path -> the object there, so that an attribute that is missing can be set.
         left_out: path -> why it was not walked.
     """
 
@@ -72,6 +75,7 @@ class Census:
         self.units: dict[str, tuple[Any, Setter | None]] = {}
         self.unit_of: dict[str, str] = {}
         self.tensor_paths: dict[int, str] = {}
+        self.owners: dict[str, Any] = {}
         self.left_out: dict[str, str] = {}
 
     def write(self, path: Path) -> None:
@@ -87,12 +91,23 @@ class Census:
                 values[name] = pickle.dumps(_portable(value))
         path.write_bytes(pickle.dumps(values))
 
-    def put(self, path: str, stored: bytes) -> bool:
-        """Put a stored unit in place; False where this run has no such place."""
-        if path not in self.units:
+    def put(self, path: str, stored: bytes | None) -> bool:
+        """Put a stored unit in place, or take away what the other run does not have; False where that is impossible."""
+        owner_path, _, attribute = path.rpartition(".")
+        owner = self.owners.get(owner_path)
+        if stored is None:
+            if owner is None or attribute not in getattr(owner, "__dict__", {}):
+                return False
+            delattr(owner, attribute)
+            return True
+        value = pickle.loads(stored)
+        if path in self.units:
+            now, setter = self.units[path]
+            return _put(now, value, setter)
+        if owner is None or not attribute.isidentifier():
             return False
-        value, setter = self.units[path]
-        return _put(value, pickle.loads(stored), setter)  # noqa: S301 (written by this program in its own directory)
+        setattr(owner, attribute, value)
+        return True
 
 
 def take_census(roots: Mapping[str, Any]) -> Census:
@@ -105,7 +120,7 @@ def take_census(roots: Mapping[str, Any]) -> Census:
 
 
 class _Walk:
-    def __init__(self, known: Any, paths: Mapping[str, str]):
+    def __init__(self, known: Any, paths: Mapping[str, str]) -> None:
         self.census = Census()
         self.seen: dict[int, Any] = {id(item): item for item in known}
         self.paths = paths
@@ -306,14 +321,20 @@ class _Walk:
             ):
                 with contextlib.suppress(AttributeError):
                     attributes.setdefault(name, getattr(value, name))
+        self.census.owners[path] = value
+        for base in cls.__mro__ if is_own_type(cls) else ():
+            for name, item in vars(base).items() if is_own_type(base) else ():
+                # A class attribute that the instance has not overridden yet is what the instance holds.
+                if not name.startswith("__") and isinstance(item, _PLAIN):
+                    attributes.setdefault(name, item)
+        for name, item in attributes.items():
+            if name not in SKIPPED_ATTRIBUTES:
+                self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
         if isinstance(value, torch.nn.Module):
             for kind in ("_parameters", "_buffers", "_modules"):
                 for name, item in attributes.get(kind, {}).items():
                     if item is not None:
                         self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
-        for name, item in attributes.items():
-            if name not in SKIPPED_ATTRIBUTES:
-                self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
         if isinstance(value, Mapping | list | collections.deque):
             self.record(f"{path}.len", f"={len(value)}")
 
@@ -352,8 +373,8 @@ def _put(value: Any, stored: Any, setter: Setter | None) -> bool:
     elif isinstance(value, list | collections.deque) and isinstance(stored, list | collections.deque):
         value.clear()
         value.extend(stored)
-    elif (
-        isinstance(value, dict) and isinstance(stored, Mapping) or (isinstance(value, set) and isinstance(stored, set))
+    elif (isinstance(value, dict) and isinstance(stored, Mapping)) or (
+        isinstance(value, set) and isinstance(stored, set)
     ):
         value.clear()
         value.update(stored)

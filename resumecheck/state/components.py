@@ -15,7 +15,7 @@ COMPONENTS: dict[str, str] = {
     "loss-parameters": "parameters that are trained but are not part of the model",
     "optimizer-moments": "the optimizer's running statistics, by parameter name",
     "optimizer-step": "the optimizer's own step counts, by parameter name",
-    "optimizer-hyperparameters": "the options of the optimizer's parameter groups, and which parameter is in which group",
+    "optimizer-hyperparameters": "the options of the optimizer's parameter groups, and the members of each group",
     "lr-scheduler": "the state of the learning-rate schedule, and the learning rate it has set",
     "grad-scaler": "the loss scale of mixed-precision training",
     "data-order": "the order in which the samples come",

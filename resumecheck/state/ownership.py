@@ -25,7 +25,7 @@ def is_own_module(name: str, namespace: dict[str, Any] | None = None) -> bool:
     file = getattr(module, "__file__", None) if module is not None else (namespace or {}).get("__file__")
     if file is None:
         # Code sent from another process has no module here; built-in modules have no file.
-        return module is None and name != "builtins" or name == "__main__"
+        return (module is None and name != "builtins") or name == "__main__"
     return not any(str(file).startswith(folder) for folder in _library_folders()) and "site-packages" not in str(file)
 
 
