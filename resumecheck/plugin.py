@@ -109,7 +109,7 @@ def resumecheck(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
         ResumecheckError: the uninterrupted run does not repeat itself.
         UsageError: the factory or an option cannot be used.
     """
-    workbench, settings = _workbench(request.config), _settings(request.node)
+    settings, workbench = _settings(request.node), _workbench(request.config)
 
     def check(build: Callable[..., Any] | str, **overrides: Any) -> Verdict:
         __tracebackhide__ = True
@@ -125,7 +125,7 @@ def resumecheck(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
 @pytest.fixture
 def reference_run(request: pytest.FixtureRequest) -> Callable[..., Trajectory]:
     """The uninterrupted run: `reference_run(build, steps=12)` returns its trajectory."""
-    workbench, settings = _workbench(request.config), _settings(request.node)
+    settings, workbench = _settings(request.node), _workbench(request.config)
 
     def run(build: Callable[..., Any] | str, *, steps: int | None = None) -> Trajectory:
         __tracebackhide__ = True
@@ -137,7 +137,7 @@ def reference_run(request: pytest.FixtureRequest) -> Callable[..., Trajectory]:
 @pytest.fixture
 def resumed_run(request: pytest.FixtureRequest) -> Callable[..., Trajectory]:
     """A resumed run: `resumed_run(build, steps=12, at=4)` returns its trajectory, from step 5 on."""
-    workbench, settings = _workbench(request.config), _settings(request.node)
+    settings, workbench = _settings(request.node), _workbench(request.config)
 
     def run(build: Callable[..., Any] | str, *, at: int, steps: int | None = None) -> Trajectory:
         __tracebackhide__ = True
@@ -228,10 +228,10 @@ class TargetItem(pytest.Item):
         if not verdict.equivalent:
             raise _failure(verdict, None)
 
-    def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
+    def reportinfo(self) -> tuple[os.PathLike[str] | str, int, str]:
         """Where the target is, for the report: the file where it has one."""
         file = Path(self.name.rpartition(":")[0])
-        return (file if file.suffix == ".py" else self.path), None, self.name
+        return (file if file.suffix == ".py" else self.path), 0, f"target {self.name}"
 
 
 def _targets(config: pytest.Config) -> list[str]:
@@ -304,12 +304,19 @@ def _failure(verdict: Verdict, reproduce: str | None) -> ResumecheckError:
 
 
 def _as_explanation(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> Any:
-    """The text of the error, then the line of the test that raised it; its first line goes to the summary."""
+    """The text of the error, then the line of the test that raised it; one line of it goes to the summary."""
     from _pytest._code.code import ExceptionChainRepr, ReprEntry, ReprFileLocation, ReprTraceback
 
-    lines = str(excinfo.value).splitlines() or [excinfo.typename]
     own = [entry for entry in excinfo.traceback if Path(entry.path) == item.path]
     place = ReprFileLocation(os.path.relpath(item.path), own[-1].lineno + 1, excinfo.typename) if own else None
-    crash = ReprFileLocation(str(item.path), own[-1].lineno + 1 if own else 0, lines[0])
-    entry = ReprEntry(lines, None, None, place, "value")
+    crash = ReprFileLocation(str(item.path), own[-1].lineno + 1 if own else 0, _in_one_line(excinfo.value))
+    entry = ReprEntry(str(excinfo.value).splitlines(), None, None, place, "value")
     return ExceptionChainRepr([(ReprTraceback([entry], None, "value"), crash, None)])
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, ResumeDivergence) and error.verdict is not None:
+        from resumecheck.report import terminal
+
+        return terminal.headline(error.verdict)
+    return str(error).partition("\n")[0]

@@ -38,8 +38,11 @@ def headline(verdict: Verdict) -> str:
     failed = _failed(verdict)
     if verdict.verdict != "diverged" or not failed:
         return f"{verdict.verdict}: {_MEANING[verdict.verdict]}"
-    first = failed[0]
-    return f"diverged: resumed from step {first.step}, {_first_difference(first)}{_of_points(verdict, failed)}"
+    first = failed[0].first_divergence
+    where = f"at step {first.step} in {first.component}" if first else f"({_first_difference(failed[0])})"
+    total = len(verdict.resume_points)
+    of_points = f" ({len(failed)} of {total} resume points)" if total > 1 else ""
+    return f"diverged {where}, resumed from step {failed[0].step}{of_points}"
 
 
 def explanation(verdict: Verdict, reproduce: str | None = None) -> str:
@@ -276,11 +279,6 @@ def _numbers(points: Iterable[ResumePoint]) -> str:
 
 def _failed(verdict: Verdict) -> list[ResumePoint]:
     return [point for point in verdict.resume_points if point.verdict != "equivalent"]
-
-
-def _of_points(verdict: Verdict, failed: Sequence[ResumePoint]) -> str:
-    total = len(verdict.resume_points)
-    return f" ({len(failed)} of {total} resume points)" if total > 1 else ""
 
 
 def _command(verdict: Verdict, failed: Sequence[ResumePoint]) -> str | None:

@@ -122,7 +122,7 @@ def test_the_headline_is_one_line(verdict):
 
 
 def test_the_headline_of_a_divergence_names_step_component_and_how_many(diverged):
-    assert headline(diverged).endswith("at step 5, in lr-scheduler (2 of 3 resume points)")
+    assert headline(diverged) == "diverged at step 5 in lr-scheduler, resumed from step 4 (2 of 3 resume points)"
 
 
 def test_the_command_line_prints_a_row_for_each_resume_point(diverged):
