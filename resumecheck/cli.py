@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from resumecheck import __version__
-from resumecheck.errors import ResumecheckError, TargetError
+from resumecheck.errors import ResumecheckError, TargetError, UsageError
 from resumecheck.options import INTERRUPTS, SHARED, read_options
 from resumecheck.verdict import EXIT_STATUS
 
@@ -65,20 +65,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_trainer_command(command: str, arguments: list[str]) -> int:
     import importlib
 
-    status = importlib.import_module(TRAINER_COMMANDS[command][1]).main(arguments)
-    return int(status or 0)
+    try:
+        module = importlib.import_module(TRAINER_COMMANDS[command][1])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("resumecheck"):
+            raise
+        raise UsageError(
+            f"{command} needs the package {error.name!r}, which is not installed: pip install 'resumecheck[embedding]'"
+        ) from error
+    return int(module.main(arguments) or 0)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from resumecheck.report import json_file, progress, terminal
+    from resumecheck.report import json_file
 
     given = {option.name: getattr(options, option.name) for option in SHARED}
     on_resume = _pairs(options.on_resume)
     settings = read_options({**given, "interrupt": options.interrupt, "on_resume": on_resume}, "resumecheck verify")
     if options.json is not None:
         json_file.check_writable(options.json)
+
+    from rich.console import Console
+
+    from resumecheck.report import progress, terminal
+
     try:
         with progress.progress_display(Console(stderr=True)) as show:
             from resumecheck.check import verify
@@ -100,8 +110,6 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:
     """`KEY=VALUE` texts as a mapping, None where there are none."""
-    from resumecheck.errors import UsageError
-
     pairs: dict[str, str] = {}
     for text in texts or ():
         key, separator, value = text.partition("=")

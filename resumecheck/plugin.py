@@ -192,7 +192,7 @@ class TargetNode(pytest.Collector):
         """The verdict over the resume points that were selected, made when the first item asks for it."""
         if self._checked is None:
             points = [item.point for item in self.session.items if isinstance(item, TargetItem) and item.parent is self]
-            settings = {**self.config.stash[_SETTINGS], "at": points}
+            settings: dict[str, Any] = {**self.config.stash[_SETTINGS], "at": points}
             try:
                 self._checked = _workbench(self.config).verify(self.name, **settings)
             except ResumecheckError as error:
