@@ -98,17 +98,16 @@ class Workbench:
         parse_horizon(horizon)
         if interrupt not in INTERRUPTS:
             raise UsageError(f"interrupt: {interrupt!r} is not known; give one of: {', '.join(INTERRUPTS)}")
-        before = self.bench.steps_executed
+        self.bench.used.clear()
         try:
             length, points = self.plan(found, steps=steps, at=at)
             changes = tuple(sorted((on_resume or {}).items()))
-            experiment = Experiment(found, length, tuple(points), changes, interrupt)
-            return self._experiment(experiment, horizon, parsed, before)
+            experiment = Experiment(found, length, tuple(points), changes, interrupt, keep_end=not parsed.bitwise)
+            return self._experiment(experiment, horizon, parsed)
         except TargetError as error:
-            executed = self.bench.steps_executed - before
-            return Verdict(found.name, "error", tolerance, 0, executed, False, error=str(error))
+            return Verdict(found.name, "error", tolerance, 0, self.bench.steps_used(), False, error=str(error))
 
-    def _experiment(self, experiment: Experiment, horizon: str, tolerance: Any, before: int) -> Verdict:
+    def _experiment(self, experiment: Experiment, horizon: str, tolerance: Any) -> Verdict:
         from resumecheck.diagnose.determinism import judge_source
         from resumecheck.diagnose.point import Judge
 
@@ -127,11 +126,8 @@ class Workbench:
         judge = Judge(bench, experiment, reference, source, judgement, tolerance)
         points: list[ResumePoint] = []
         if judgement.repeats:
-            horizons = [
-                (point, *_horizon(index, experiment.points, horizon, last))
-                for index, point in enumerate(experiment.points)
-            ]
-            points = list(bench.threads.map(lambda item: judge.judge(*item), horizons))
+            plan = horizons(experiment.points, horizon, last, _crossings(reference, source))
+            points = list(bench.threads.map(lambda item: judge.judge(*item), plan))
         outcome: Outcome = "equivalent"
         if not judgement.repeats:
             outcome = "nondeterministic"
@@ -142,7 +138,7 @@ class Workbench:
             verdict=outcome,
             tolerance=tolerance.name,
             steps=last,
-            steps_executed=bench.steps_executed - before,
+            steps_executed=bench.steps_used(),
             reference_repeats=judgement.repeats,
             resume_points=tuple(points),
             findings=(judgement.finding,) if judgement.finding is not None and not judgement.repeats else (),
@@ -286,11 +282,34 @@ def spread_points(at: str | None, length: int, per_epoch: int | None) -> list[in
     return checked_points([point for point in inside if 1 <= point < length] or [max(1, length // 2)], length)
 
 
-def _horizon(index: int, points: Sequence[int], horizon: str, last: int) -> tuple[str, int]:
-    """Horizon and last step of one resumed run; the first always goes to the end, across all that happens."""
-    if horizon == "end" or index == 0 or index == len(points) - 1:
-        return "end", last
-    return "next", points[index + 1]
+def horizons(points: Sequence[int], horizon: str, last: int, crossings: Sequence[int]) -> list[tuple[int, str, int]]:
+    """(resume point, horizon, last step) of each resumed run.
+
+    Under `next`, the resumed runs together make about as many steps as one run. One goes to the end: the latest that
+    still crosses every kind of event in `crossings` (the last epoch boundary, evaluation and save), as long as that
+    costs at most a fifth of the run; else the latest that is affordable.
+    """
+    if horizon == "end":
+        return [(point, "end", last) for point in points]
+    affordable = [point for point in points if last - point <= last // 5] or [points[-1]]
+    crossing = [point for point in points if crossings and point < min(crossings)]
+    to_end = max([*affordable[:1], *crossing[-1:]])
+    following = [*points[1:], last]
+    return [
+        (point, "end", last) if point == to_end or after == last else (point, "next", after)
+        for point, after in zip(points, following, strict=True)
+    ]
+
+
+def _crossings(reference: Run, source: Run) -> list[int]:
+    """The last step of each kind at which something other than a step happens: epoch boundary, evaluation, save."""
+    last = reference.trajectory.last_step
+    per_epoch = reference.end.steps_per_epoch
+    found = [last // per_epoch * per_epoch - (per_epoch if last % per_epoch == 0 else 0)] if per_epoch else []
+    for run, kind in ((reference, "evaluate"), (source, "save")):
+        steps = [row.step for row in run.trajectory.rows.values() if any(event["kind"] == kind for event in row.events)]
+        found += [max((step for step in steps if step < last), default=0)]
+    return [step for step in found if step > 0]
 
 
 def _notes(
@@ -307,6 +326,7 @@ def _notes(
         notes.append(f"compared up to the next resume point only: {', '.join(to_next)}")
     if not bitwise:
         notes.append(
-            "under a tolerance, losses, gradient norms, learning rates and evaluations are compared, tensors are not"
+            "within a tolerance: losses, gradient norms, learning rates and evaluations of every step, and the "
+            "weights, buffers and optimizer moments at the end; random streams and batches are not compared"
         )
     return tuple(notes)

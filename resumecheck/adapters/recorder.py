@@ -36,6 +36,7 @@ class Captures:
         tensors: step -> keys (`component|quantity|name`) of leaves to store after that step.
         gradients: step -> names of gradients to store in that step.
         batches_after: store every batch after this step, None for none.
+        live_at_end: store the live values of the state where the run ends or is stopped.
     """
 
     census_at: frozenset[int] = frozenset()
@@ -43,6 +44,7 @@ class Captures:
     tensors: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     gradients: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     batches_after: int | None = None
+    live_at_end: bool = False
 
 
 class Recorder:
@@ -98,8 +100,9 @@ class Recorder:
             self._row = Row(step=done, start=True)
             self.started = True
         self.before_next_forward(done)
-        self._close_row(done)
-        if self.stop is not None and done >= self.stop:
+        at_end = self.stop is not None and done >= self.stop
+        self._close_row(done, at_end=at_end)
+        if at_end:
             raise RunStopped
         self._row = Row(step=step, streams=digest_streams())
         self._row.epoch_streams, self._epoch_streams = self._epoch_streams, {}
@@ -155,14 +158,14 @@ class Recorder:
         """The run has ended by itself after `step`."""
         if self._row is not None:
             self.before_next_forward(step)
-            self._close_row(step)
+            self._close_row(step, at_end=True)
 
     def _current(self) -> Row:
         if self._row is None:
             raise RuntimeError("the adapter reported a batch before the start of a step")
         return self._row
 
-    def _close_row(self, done: int) -> None:
+    def _close_row(self, done: int, *, at_end: bool = False) -> None:
         """Complete the open row with the state found now, and write it."""
         row = self._row
         if row is None:
@@ -174,6 +177,9 @@ class Recorder:
         self.writer.append(row)
         self._row = None
         self._capture(done, live, first=row.start)
+        if at_end and self.captures.live_at_end:
+            state = {f"{leaf.component}|{leaf.key}": _kept(leaf.value) for leaf in leaves(live)}
+            torch.save(state, self.directory / "end.pt")
 
     def _capture(self, done: int, live: LiveState, *, first: bool) -> None:
         captures = self.captures

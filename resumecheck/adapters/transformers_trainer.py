@@ -286,6 +286,8 @@ class _Events(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A checkpoint was written."""
         self.saved.add(state.global_step)
+        if self.wanted != state.global_step:
+            self.recorder.event("save")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         """An evaluation has ended."""

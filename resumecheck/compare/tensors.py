@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import torch
+
+from resumecheck.compare.tolerance import Tolerance
 
 _INTEGERS = {
     torch.float64: torch.int64,
@@ -51,3 +55,35 @@ def _ordered(tensor: torch.Tensor) -> torch.Tensor:
     bits = tensor.detach().cpu().contiguous().reshape(-1).view(integer).to(torch.int64)
     size = torch.iinfo(integer).max
     return torch.where(bits >= 0, bits, -(bits & size))
+
+
+def compare_ends(
+    expected: Path, got: Path, components: Collection[str], tolerance: Tolerance
+) -> Iterator[tuple[str, Distance | None]]:
+    """Keys `component|quantity|name` of stored tensors that are not within the tolerance, with their distance.
+
+    Args:
+        expected: file with the tensors that the uninterrupted run ended with.
+        got: the same of the resumed run.
+        components: which components to compare.
+        tolerance: for `close`, |expected - got| <= ATOL + RTOL * |expected| must hold for every element.
+    """
+    before, now = (torch.load(path, weights_only=True) for path in (expected, got))
+    for key, value in before.items():
+        if key.partition("|")[0] not in components or not isinstance(value, torch.Tensor):
+            continue
+        other = now.get(key)
+        if not isinstance(other, torch.Tensor) or other.shape != value.shape:
+            yield key, None
+            continue
+        apart = distance(value, other)
+        if apart is not None and not _within(value, other, apart, tolerance):
+            yield key, apart
+
+
+def _within(expected: torch.Tensor, got: torch.Tensor, apart: Distance, tolerance: Tolerance) -> bool:
+    if tolerance.name.startswith("ulp"):
+        return apart.max_ulp is not None and apart.max_ulp <= tolerance.ulp
+    return torch.allclose(
+        got.double(), expected.double(), rtol=tolerance.relative, atol=tolerance.absolute, equal_nan=True
+    )

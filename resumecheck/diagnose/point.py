@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from resumecheck.compare.differences import Difference, compare, first_effect, without
-from resumecheck.compare.tensors import distance
+from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compare, first_effect, without
+from resumecheck.compare.tensors import compare_ends, distance
 from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, confirm
 from resumecheck.diagnose.determinism import Judgement
@@ -47,6 +47,8 @@ class Judge:
         if not resumed.complete:
             return self._failure(point, horizon, resumed)
         expected, differences = self._differences(point, resumed.trajectory, until)
+        if not self.tolerance.bitwise and resumed.trajectory.last_step == expected.trajectory.last_step:
+            differences += self._ends(expected, resumed)
         effect = first_effect(differences)
         latent = self._latent(differences, point, resumed) if effect is None else ()
         if horizon == "next" and until < self.last_step and effect is None and latent:
@@ -84,6 +86,17 @@ class Judge:
         pair = self.reference.trajectory, self.source.trajectory
         found = compare(*pair, after=0, until=self.last_step, tolerance=self.tolerance, steps=self.last_step)
         return {place for difference in found if not difference.effect for place in difference.places}
+
+    def _ends(self, expected: Run, resumed: Run) -> list[Difference]:
+        """What differs beyond the tolerance in the tensors that the runs end with."""
+        pair = [run.directory / "end.pt" for run in (expected, resumed)]
+        step = resumed.trajectory.last_step
+        found: list[Difference] = []
+        for key, apart in compare_ends(*pair, EFFECT_COMPONENTS, self.tolerance):
+            component, quantity, name = key.split("|", 2)
+            values = (apart.expected, apart.got) if apart is not None else ("a tensor", "none of this shape")
+            found.append(Difference(step, "state-after-step", component, quantity, name, *values, effect=True))
+        return found
 
     def _with_saving(self, point: ResumePoint) -> ResumePoint:
         """Where saving changes the run, no resume point is the uninterrupted run, whatever else is lost."""

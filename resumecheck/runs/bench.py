@@ -60,6 +60,7 @@ class Experiment:
         points: the resume points.
         on_resume: arguments to change in resumed runs.
         interrupt: `stop`, or the signal by which the source run is killed after each checkpoint.
+        keep_end: whether runs store the tensors that they end with, for a comparison within a tolerance.
     """
 
     target: Target
@@ -67,6 +68,7 @@ class Experiment:
     points: tuple[int, ...]
     on_resume: tuple[tuple[str, str], ...] = ()
     interrupt: str = "stop"
+    keep_end: bool = False
 
 
 class Bench:
@@ -85,7 +87,7 @@ class Bench:
         self.pool = Pool(jobs)
         self.progress = progress
         self.threads = ThreadPoolExecutor(max_workers=max(2, self.pool.jobs), thread_name_prefix="resumecheck")
-        self.steps_executed = 0
+        self.used: dict[str, Run] = {}
         self._numbers = itertools.count(1)
         self._made: dict[Any, Future[Run]] = {}
         self._lock = threading.Lock()
@@ -106,6 +108,7 @@ class Bench:
             key=repeat,
             stop=experiment.steps,
             census_at=experiment.points,
+            live_at_end=experiment.keep_end,
             hash_seed=seed,
         )
 
@@ -120,6 +123,7 @@ class Bench:
             stop=experiment.steps,
             save_at=experiment.points,
             census_at=experiment.points,
+            live_at_end=experiment.keep_end,
             hash_seed=SOURCE_SEED,
             **captures,
         )
@@ -146,6 +150,7 @@ class Bench:
             stop=stop,
             resume_step=point,
             on_resume=experiment.on_resume,
+            live_at_end=experiment.keep_end,
             hash_seed=SOURCE_SEED,
             start_from=source.directory / "snapshots" / str(point),
             **options,
@@ -162,6 +167,10 @@ class Bench:
             kill=(point, experiment.interrupt.upper()),
             hash_seed=SOURCE_SEED,
         )
+
+    def steps_used(self) -> int:
+        """Optimizer steps of all runs that were asked for since `used` was emptied, made then or made before."""
+        return sum(run.end.steps for run in self.used.values())
 
     # --- making ------------------------------------------------------------------------------------------------------
 
@@ -180,7 +189,10 @@ class Bench:
                 future.set_result(self._make(name, target, kind, start_from, options))
             except BaseException as error:
                 future.set_exception(error)
-        return future.result()
+        run = future.result()
+        with self._lock:
+            self.used[run.spec.directory] = run
+        return run
 
     def _make(self, name: str, target: Target, kind: Kind, start_from: Path | None, options: dict[str, Any]) -> Run:
         with self._lock:
@@ -191,8 +203,6 @@ class Bench:
             shutil.copytree(start_from, output_dir, symlinks=True)
         spec = RunSpec(target=target, kind=kind, directory=str(directory), output_dir=str(output_dir), **options)
         end = self.pool.run(spec, name, self.progress if kind != "plan" else None)
-        with self._lock:
-            self.steps_executed += end.steps
         if kind in ("resumed", "reference", "plan"):
             shutil.rmtree(output_dir, ignore_errors=True)
         if end.status == "usage":

@@ -96,6 +96,7 @@ class _Run:
             tensors=spec.tensors,
             gradients=spec.gradients,
             batches_after=spec.batches_after,
+            live_at_end=spec.live_at_end,
         )
         recorder = self.recorder = Recorder(
             writer, adapter.live, stop=spec.stop, captures=captures, before_next_forward=self.before_next_forward

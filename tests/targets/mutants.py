@@ -13,7 +13,7 @@ from transformers import BertForSequenceClassification, Trainer
 
 from tests.targets.plain import ROWS, Rows, make_model, make_trainer
 
-# --- the schedule is not restored ---------------------------------------------------------------------------------
+# --- the schedule is not restored ---
 
 
 class ScheduleStartsAgain(Trainer):
@@ -41,7 +41,7 @@ def scheduler_not_restored_twin(output_dir):
     return make_trainer(output_dir, ScheduleIsRebuiltAndLoaded)
 
 
-# --- moments are rounded --------------------------------------------------------------------------------------------
+# --- moments are rounded ---
 
 
 class MomentsRounded(Trainer):
@@ -67,7 +67,7 @@ def moments_rounded_twin(output_dir):
     return make_trainer(output_dir, MomentsThroughDouble)
 
 
-# --- weights are saved under other names ----------------------------------------------------------------------------
+# --- weights are saved under other names ---
 
 
 class SavesUnderOtherNames(Trainer):
@@ -98,7 +98,7 @@ def other_names_twin(output_dir):
     return make_trainer(output_dir, LoadsUnderTheSavedNames)
 
 
-# --- a parameter of the loss is outside the checkpoint ----------------------------------------------------------------
+# --- a parameter of the loss is outside the checkpoint ---
 
 
 class LearnsTemperature(Trainer):
@@ -143,7 +143,7 @@ def loss_parameter_twin(output_dir):
     return make_trainer(output_dir, LearnsAndSavesTemperature)
 
 
-# --- the data set draws from a global stream ----------------------------------------------------------------------------
+# --- the data set draws from a global stream ---
 
 
 class MasksAtRandom(Rows):
@@ -169,7 +169,7 @@ def global_random_in_data_twin(output_dir):
     return make_trainer(output_dir, rows=MasksByIndex())
 
 
-# --- the model counts in Python --------------------------------------------------------------------------------------
+# --- the model counts in Python ---
 
 
 class CountsCalls(BertForSequenceClassification):
@@ -198,7 +198,7 @@ def python_counter_twin(output_dir):
     return make_trainer(output_dir, model=make_model(CountsForDisplay))
 
 
-# --- the sampler starts at epoch 0 again -----------------------------------------------------------------------------
+# --- the sampler starts at epoch 0 again ---
 
 
 class CountsItsEpochs(torch.utils.data.Sampler):
@@ -250,7 +250,7 @@ def sampler_starts_again_twin(output_dir):
     return make_trainer(output_dir, OwnSamplerToldItsEpoch)
 
 
-# --- saving draws from torch's stream --------------------------------------------------------------------------------
+# --- saving draws from torch's stream ---
 
 
 class SavingDraws(Trainer):
@@ -276,7 +276,7 @@ def saving_draws_twin(output_dir):
     return make_trainer(output_dir, SavingDrawsFromItsOwn)
 
 
-# --- one weight is one unit in the last place off -----------------------------------------------------------------------
+# --- one weight is one unit in the last place off ---
 
 
 class OneUlpOff(Trainer):
@@ -302,7 +302,7 @@ def one_ulp_off_twin(output_dir):
     return make_trainer(output_dir, ThereAndBack)
 
 
-# --- a buffer is not persistent ----------------------------------------------------------------------------------------
+# --- a buffer is not persistent ---
 
 
 class KeepsAMean(BertForSequenceClassification):
