@@ -20,6 +20,10 @@ def put_leaves(live: LiveState, state: Mapping[str, Any], components: frozenset[
     """
     failed: list[str] = []
     names = parameter_names(live)
+    if "hidden-state" in components:
+        for model in live.models.values():
+            for parameter in model.parameters():
+                parameter.requires_grad_(f"hidden-state|frozen|{names[id(parameter)]}" not in state)
     tensors = _model_tensors(live)
     owners: dict[str, tuple[Any, torch.Tensor]] = {}
     prefix = len(live.optimizers) > 1
@@ -63,11 +67,15 @@ def put_leaves(live: LiveState, state: Mapping[str, Any], components: frozenset[
 
 def stored_objects(live: LiveState) -> dict[str, Any]:
     """What is stored beside the leaves, so that schedules, scalers and group options can be put back as a whole."""
+    names = parameter_names(live)
     return {
         "schedulers": {name: scheduler.state_dict() for name, scheduler in live.schedulers.items()},
         "scaler": live.scaler.state_dict() if live.scaler is not None else None,
         "groups": {
-            name: [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+            name: [
+                {**group, "params": [names.get(id(parameter), "") for parameter in group["params"]]}
+                for group in optimizer.param_groups
+            ]
             for name, optimizer in live.optimizers.items()
         },
     }
@@ -80,16 +88,30 @@ def put_objects(live: LiveState, stored: Mapping[str, Any], components: frozense
             if name in live.schedulers:
                 with contextlib.suppress(Exception):
                     live.schedulers[name].load_state_dict(state)
+                _rebind(live.schedulers[name], list(live.optimizers.values()))
     if "grad-scaler" in components and stored["scaler"] is not None and live.scaler is not None:
         live.scaler.load_state_dict(stored["scaler"])
+    tensors = _model_tensors(live)
     for name, groups in stored["groups"].items():
         live_groups = live.optimizers[name].param_groups if name in live.optimizers else []
         for group, options in zip(live_groups, groups, strict=False):
             for option, value in options.items():
-                if (
+                if option == "params":
+                    members = [tensors[member] for member in value if member in tensors]
+                    if "optimizer-hyperparameters" in components and len(members) == len(value):
+                        group["params"] = members
+                elif (
                     "lr-scheduler" if option == "lr" and live.schedulers else "optimizer-hyperparameters"
                 ) in components:
                     group[option] = value
+
+
+def _rebind(scheduler: Any, optimizers: list[Any]) -> None:
+    """Let a schedule hold the optimizer that trains, if it holds another one."""
+    held = getattr(scheduler, "optimizer", None)
+    inner = getattr(held, "optimizer", held)
+    if held is not None and len(optimizers) == 1 and inner is not optimizers[0]:
+        scheduler.optimizer = optimizers[0]
 
 
 def _model_tensors(live: LiveState) -> dict[str, torch.Tensor]:

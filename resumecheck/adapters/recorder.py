@@ -105,11 +105,20 @@ class Recorder:
         if at_end:
             raise RunStopped
         self._row = Row(step=step, streams=digest_streams())
+        after = self.captures.batches_after
+        if after is not None and step > after:
+            (self.directory / "batches").mkdir(exist_ok=True)
+            torch.save(read_streams(), self.directory / "batches" / f"streams-{step}.pt")
         self._row.epoch_streams, self._epoch_streams = self._epoch_streams, {}
 
     def epoch_starts(self) -> None:
         """An epoch's iterator is about to be created: the shuffle may draw from a random stream."""
         self._epoch_streams = digest_streams()
+
+    @property
+    def epoch_started(self) -> bool:
+        """Whether an epoch's iterator was created since the last step started."""
+        return bool(self._epoch_streams)
 
     def batch(self, content: Any, ids: list[Any] | None) -> None:
         """A micro-batch is about to go forward."""
@@ -117,9 +126,7 @@ class Recorder:
         row.micro.append(Micro(batch=digest(content), ids=ids))
         after = self.captures.batches_after
         if after is not None and row.step > after:
-            folder = self.directory / "batches"
-            folder.mkdir(exist_ok=True)
-            torch.save(content, folder / f"{row.step}-{len(row.micro) - 1}.pt")
+            torch.save(content, self.directory / "batches" / f"{row.step}-{len(row.micro) - 1}.pt")
 
     def loss(self, loss: torch.Tensor | float) -> None:
         """The loss of the micro-batch that went forward last."""

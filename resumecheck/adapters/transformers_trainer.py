@@ -159,6 +159,7 @@ class TrainerAdapter:
         roots: dict[str, Any] = {
             "__known__": known,
             "__paths__": {str(self.output_dir): "{output_dir}"},
+            "__owners__": {"trainer": trainer},
             "model": model,
         }
         for callback in callbacks:

@@ -106,7 +106,7 @@ class Judge:
         return dataclasses.replace(
             point,
             verdict="diverged",
-            first_divergence=dataclasses.replace(_divergence(difference), component="saving"),
+            first_divergence=_saving_divergence(difference),
             # What the save itself has disturbed is its consequence, not another loss.
             findings=(saving, *(found for found in point.findings if found.component != difference.component)),
             window=_window(self.reference.trajectory, self.source.trajectory, difference.step),
@@ -146,10 +146,14 @@ class Judge:
         )
         if restarted:
             counters = f"the resumed run starts after step {got.first_step}, expected after step {point}"
-            blames.insert(0, Blame(Suspect("counters", counters), "confirmed"))
+            blames.insert(0, Blame(Suspect("counters", counters), "suspected"))
         root = blames[0].suspect.difference if blames and blames[0].suspect.difference is not None else effect
         divergence = self._measured(point, root, donor, until)
-        if blames and root is effect:
+        if restarted:
+            divergence = Divergence(
+                point + 1, "state-after-loading", "counters", "counter", "global_step", point, got.first_step
+            )
+        elif blames:
             divergence = dataclasses.replace(divergence, component=blames[0].suspect.component)
         findings = [
             finding(
@@ -260,6 +264,14 @@ def _storage_keys(root: Difference, keys: tuple[str, ...]) -> list[str]:
         else (root.component,)
     )
     return [f"{component}|{key}" for component in components for key in keys]
+
+
+def _saving_divergence(difference: Difference) -> Divergence:
+    """State that a save has changed is first used in the step after it."""
+    after = difference.rung == "state-after-step"
+    return dataclasses.replace(
+        _divergence(difference), component="saving", step=difference.step + 1 if after else difference.step
+    )
 
 
 def _divergence(difference: Difference) -> Divergence:

@@ -25,7 +25,7 @@ from resumecheck.runs.spec import RunEnd, RunSpec
 from resumecheck.runs.target import load_factory
 from resumecheck.state.census import take_census
 from resumecheck.state.streams import set_streams
-from resumecheck.trajectory import TrajectoryWriter
+from resumecheck.trajectory import TrajectoryWriter, read_trajectory
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _ENGINE = tuple(str(Path(_PACKAGE, part)) for part in ("adapters", "runs", "state", "trajectory.py", "check.py"))
@@ -73,6 +73,7 @@ class _Run:
         self.length: Length | None = None
         self.writer: TrajectoryWriter | None = None
         self._transplanted = False
+        self._donor_epochs: frozenset[int] | None = None
 
     @property
     def steps(self) -> int:
@@ -142,6 +143,8 @@ class _Run:
         if spec.transplant is not None and not self._transplanted:
             self._transplanted = True
             self._put(spec.transplant, done)
+        elif spec.transplant is not None and spec.transplant.batches:
+            self._put_streams_of_loading(Path(spec.transplant.donor), done + 1)
 
     def _snapshot(self, done: int) -> None:
         """Copy the output directory as it is now: what a process that starts after a kill would find."""
@@ -152,6 +155,16 @@ class _Run:
             raise RuntimeError(f"no checkpoint was written at step {done}: {checkpoint} does not exist")
         target = Path(self.spec.directory) / "snapshots" / str(done)
         copy_output(output_dir, target, whole=checkpoint.name)
+
+    def _put_streams_of_loading(self, donor: Path, step: int) -> None:
+        """Making an epoch's iterator draws from torch's stream: with the donor's batches goes the donor's drawing."""
+        assert self.recorder is not None
+        if self._donor_epochs is None:
+            rows = read_trajectory(donor).rows.values()
+            self._donor_epochs = frozenset(row.step for row in rows if row.epoch_streams)
+        stored = donor / "batches" / f"streams-{step}.pt"
+        if (self.recorder.epoch_started or step in self._donor_epochs) and stored.exists():
+            set_streams(torch.load(stored, weights_only=False))
 
     def _put(self, transplant: Any, done: int) -> None:
         """Put the donor's state in place."""

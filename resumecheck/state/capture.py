@@ -103,6 +103,8 @@ def _module_leaves(model: torch.nn.Module, prefix: str) -> Iterator[Leaf]:
         yield Leaf("weights", "parameter", prefix + name, parameter)
         if parameter.grad is not None:
             yield Leaf("gradient-accumulation", "grad", prefix + name, parameter.grad)
+        if not parameter.requires_grad:
+            yield Leaf("hidden-state", "frozen", prefix + name, True)
     # Read from the modules, not from state_dict(): a target may have overridden that, with side effects.
     hidden = {
         f"{module_name}.{name}" if module_name else name
@@ -157,8 +159,9 @@ def _optimizer_leaves(optimizer: Any, names: dict[int, str], prefix: str, *, has
     for index, group in enumerate(optimizer.param_groups):
         for option, value in group.items():
             if option == "params":
-                members = ",".join(names.get(id(parameter), "unnamed") for parameter in value)
-                yield Leaf("optimizer-hyperparameters", "members", f"{prefix}group {index}", digest(members))
+                members = digest([names.get(id(parameter), "unnamed") for parameter in value])
+                counted = f"{len(value)} parameters {members}"
+                yield Leaf("optimizer-hyperparameters", "members", f"{prefix}group {index}", counted)
             elif option == "lr" and has_scheduler:
                 yield Leaf("lr-scheduler", "lr", f"{prefix}group {index}", digest(value))
             else:

@@ -106,13 +106,14 @@ class Census:
             return _put(now, value, setter)
         if owner is None or not attribute.isidentifier():
             return False
-        setattr(owner, attribute, value)
+        setattr(owner, attribute, value.make() if isinstance(value, StoredGenerator) else value)
         return True
 
 
 def take_census(roots: Mapping[str, Any]) -> Census:
-    """Walk everything reachable from the roots. A root `__known__` lists objects that are read elsewhere."""
+    """Walk everything reachable from the roots. `__known__` lists objects that are read elsewhere."""
     walk = _Walk(roots.get("__known__", ()), roots.get("__paths__", {}))
+    walk.census.owners.update(roots.get("__owners__", {}))
     for name, root in roots.items():
         if not name.startswith("__"):
             walk.visit(root, name, None, 0)
@@ -219,24 +220,28 @@ class _Walk:
             for name, local in dict(frame.f_locals).items() if frame is not None else ():
                 self.visit(local, f"{path}.<locals>.{name}", None, depth)
         elif isinstance(value, _ITERATORS):
-            self.visit_iterator(value, path, depth)
+            self.visit_iterator(value, path, setter, depth)
         elif isinstance(value, io.IOBase):
             with contextlib.suppress(OSError, ValueError):
                 self.record(f"{path}.tell()", f"={value.tell()}")
         else:
             self.visit_attributes(value, path, depth)
 
-    def visit_iterator(self, value: Any, path: str, depth: int) -> None:
+    def visit_iterator(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
         """The position of an iterator, from its own description of itself."""
+        self.census.units[path] = (value, setter)
         if isinstance(value, itertools.count | itertools.repeat):
-            self.record(path, f"={value!r}")
+            self.record(path, f"={value!r}", path)
             return
         try:
             made = value.__reduce__()
         except Exception:
             self.leave_out(path, f"a {type(value).__name__} does not tell its position")
             return
-        self.visit(list(made[1:]) if isinstance(made, tuple) else repr(made), f"{path}.position", None, depth)
+        for leaf_path, text in _plain_leaves(
+            list(made[1:]) if isinstance(made, tuple) else repr(made), f"{path}.position"
+        ):
+            self.record(leaf_path, text, path)
 
     def visit_function(self, function: types.FunctionType, path: str, depth: int) -> None:
         """What a function carries: closure cells, defaults, attributes, and the globals of its module if it is own."""
@@ -334,9 +339,20 @@ class _Walk:
             for kind in ("_parameters", "_buffers", "_modules"):
                 for name, item in attributes.get(kind, {}).items():
                     if item is not None:
+                        self.visit_hooks(item, f"{path}.{name}", depth)
                         self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
         if isinstance(value, Mapping | list | collections.deque):
             self.record(f"{path}.len", f"={len(value)}")
+
+    def visit_hooks(self, value: Any, path: str, depth: int) -> None:
+        """What hangs on a parameter: hooks of the backward pass, and Python attributes."""
+        if isinstance(value, torch.Tensor):
+            for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+                hooks = getattr(value, name, None)
+                if hooks:
+                    self.visit(list(hooks.values()), f"{path}.{name}", None, depth)
+            for name, item in vars(value).items():
+                self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
 
 
 def generator_state(generator: Any) -> Any:
@@ -350,23 +366,46 @@ def generator_state(generator: Any) -> Any:
     return generator.get_state()
 
 
+class StoredGenerator:
+    """A private random generator by kind and state, so that one can be made where there is none."""
+
+    def __init__(self, generator: Any) -> None:
+        self.kind = type(generator)
+        self.bits = type(generator.bit_generator) if isinstance(generator, np.random.Generator) else None
+        self.state = generator_state(generator)
+
+    def restore(self, generator: Any) -> None:
+        """Put the state into a live generator."""
+        if isinstance(generator, random.Random):
+            generator.setstate(self.state)
+        elif isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = self.state
+        else:
+            generator.set_state(self.state)
+
+    def make(self) -> Any:
+        """A new generator in this state."""
+        generator = self.kind(self.bits()) if self.bits is not None else self.kind()
+        self.restore(generator)
+        return generator
+
+
 def _portable(value: Any) -> Any:
-    """What is stored of a unit: generators by state, tensors as NumPy-independent CPU copies."""
+    """What is stored of a unit: generators by state, tensors as CPU copies."""
     if isinstance(value, random.Random | torch.Generator | np.random.Generator | np.random.RandomState):
-        return generator_state(value)
+        return StoredGenerator(value)
     return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
 
 
 def _put(value: Any, stored: Any, setter: Setter | None) -> bool:
     """Put a stored value in the place of a live one: in place where identity matters, else by its setter."""
-    if isinstance(value, random.Random):
-        value.setstate(stored)
-    elif isinstance(value, torch.Generator):
-        value.set_state(stored)
-    elif isinstance(value, np.random.Generator):
-        value.bit_generator.state = stored
-    elif isinstance(value, np.random.RandomState):
-        value.set_state(stored)
+    if isinstance(stored, StoredGenerator):
+        if isinstance(value, stored.kind):
+            stored.restore(value)
+        elif setter is not None:
+            setter(stored.make())
+        else:
+            return False
     elif isinstance(value, torch.Tensor) and isinstance(stored, torch.Tensor) and value.shape == stored.shape:
         with torch.no_grad():
             value.detach().copy_(stored)

@@ -25,6 +25,12 @@ def digest(value: Any) -> str:
         return plain_digest(value)
     if isinstance(value, np.generic):
         return f"{value.dtype}={value.item()!r}"
+    if (
+        isinstance(value, list | tuple)
+        and len(value) <= 8
+        and all(isinstance(item, bool | int | float) for item in value)
+    ):
+        return plain_digest(value)
     hasher = xxhash.xxh3_128()
     for path, leaf in flatten(value):
         hasher.update(f"{path}\0{leaf if isinstance(leaf, str) else digest(leaf)}\0".encode())
