@@ -210,3 +210,22 @@ def test_points_are_spread_as_asked():
         spread_points("epoch", 5, 7)
     with pytest.raises(UsageError, match="expected steps such as 3,7"):
         spread_points("sometimes", 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("target", "component", "step"),
+    [
+        ("average_of_weights", "callbacks", 5),
+        ("skips_one_too_few", "data-position", 5),
+        ("holds_another_optimizer", "lr-scheduler", 5),
+        ("ignores_the_checkpoint", "counters", 5),
+    ],
+)
+def test_what_is_lost_by_other_mechanisms_is_named(workbench, target, component, step):
+    (point,) = workbench.verify(f"tests.targets.others:{target}", steps=10, at=[4]).resume_points
+    assert point.findings[0].component == point.first_divergence.component == component
+    assert point.first_divergence.step == step
+
+
+def test_a_copy_of_the_weights_that_each_step_takes_anew_is_not_lost(workbench):
+    assert workbench.verify("tests.targets.others:copy_of_weights", steps=10, at=[4]).equivalent

@@ -184,6 +184,8 @@ class Recorder:
         self.writer.append(row)
         self._row = None
         self._capture(done, live, first=row.start)
+        if at_end:
+            take_census(live.roots).write(self.directory / "census-end.json")
         if at_end and self.captures.live_at_end:
             state = {f"{leaf.component}|{leaf.key}": _kept(leaf.value) for leaf in leaves(live)}
             torch.save(state, self.directory / "end.pt")

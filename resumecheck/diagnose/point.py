@@ -14,7 +14,7 @@ from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, confirm
 from resumecheck.diagnose.determinism import Judgement
 from resumecheck.diagnose.findings import finding
-from resumecheck.diagnose.suspects import DATA, Hidden, Suspect, find_hidden, find_suspects, words
+from resumecheck.diagnose.suspects import DATA, Hidden, Suspect, find_hidden, find_suspects, lost_shadows, words
 from resumecheck.runs.bench import Bench, Experiment, Run
 from resumecheck.runs.spec import Transplant
 from resumecheck.trajectory import Row, Trajectory
@@ -46,9 +46,7 @@ class Judge:
         resumed = self.bench.resumed(self.experiment, self.source, point, stop=stop)
         if not resumed.complete:
             return self._failure(point, horizon, resumed)
-        expected, differences = self._differences(point, resumed.trajectory, until)
-        if not self.tolerance.bitwise and resumed.trajectory.last_step == expected.trajectory.last_step:
-            differences += self._ends(expected, resumed)
+        expected, differences = self._differences(point, resumed, until)
         effect = first_effect(differences)
         latent = self._latent(differences, point, resumed) if effect is None else ()
         if horizon == "next" and until < self.last_step and effect is None and latent:
@@ -68,17 +66,34 @@ class Judge:
             )
         )
 
-    def _differences(self, point: int, got: Trajectory, until: int) -> tuple[Run, list[Difference]]:
+    def _differences(self, point: int, resumed: Run, until: int) -> tuple[Run, list[Difference]]:
         """Against the reference; where saving has changed the source run, against whichever of the two it follows."""
-        limit = until if until < self.last_step or self.experiment.steps is not None else max(until, got.last_step)
-
-        def against(run: Run) -> list[Difference]:
-            return compare(run.trajectory, got, after=point, until=limit, tolerance=self.tolerance)
-
-        differences = against(self.reference)
+        differences = self._against(self.reference, point, resumed, until)
         if self.judgement.saving and first_effect(differences) is not None:
-            return self.source, against(self.source)
+            return self.source, self._against(self.source, point, resumed, until)
         return self.reference, without(differences, self.noise)
+
+    def _against(self, expected: Run, point: int, resumed: Run, until: int, *, steps: int = 3) -> list[Difference]:
+        """Everything in which a resumed run differs from an expected one."""
+        got = resumed.trajectory
+        limit = until if until < self.last_step or self.experiment.steps is not None else max(until, got.last_step)
+        pair = expected.trajectory, got
+        differences = compare(*pair, after=point, until=limit, tolerance=self.tolerance, steps=steps)
+        if self.tolerance.bitwise:
+            differences += self._shadows(expected, point, resumed)
+        elif got.last_step == expected.trajectory.last_step:
+            differences += self._ends(expected, resumed)
+        return differences
+
+    def _shadows(self, expected: Run, point: int, resumed: Run) -> list[Difference]:
+        """Shadow copies of the weights (an average, a teacher) that training goes on changing and that differ."""
+        last = resumed.trajectory.last_step
+        moment = "end" if last == expected.trajectory.last_step else last
+        lost = lost_shadows(self.reference.directory, self.source.directory, resumed.directory, moment)
+        return [
+            Difference(point + 1, "state-after-step", component, "shadow of the weights", path, *values, effect=True)
+            for path, component, *values in lost
+        ]
 
     @cached_property
     def noise(self) -> set[str]:
@@ -200,9 +215,7 @@ class Judge:
         run = self.bench.resumed(self.experiment, self.source, point, stop=stop, label=label, transplant=transplant)
         if not run.complete:
             return None
-        limit = max(until, run.trajectory.last_step) if stop is None else until
-        left = compare(expected.trajectory, run.trajectory, after=point, until=limit, tolerance=self.tolerance, steps=1)
-        return first_effect(left) is None
+        return first_effect(self._against(expected, point, run, until, steps=1)) is None
 
     def _measured(self, point: int, root: Difference, donor: Run, until: int) -> Divergence:
         """The divergence with how far the first tensor is apart, from a repetition that stores it."""

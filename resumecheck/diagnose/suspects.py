@@ -196,6 +196,30 @@ def find_hidden(reference: Path, source: Path, resumed: Path, after: int) -> lis
     return sorted(found, key=lambda item: (not item.changed, item.path.startswith(("train_dataloader", "optimizer"))))
 
 
+def lost_shadows(
+    reference: Path, source: Path, resumed: Path, moment: str | int
+) -> list[tuple[str, str, str | None, str | None]]:
+    """Shadow copies of the weights that the resumed run does not have as the uninterrupted run has them.
+
+    Returns:
+        (path, component, expected, got) of the first differing entry of each shadow. Only shadows that change while
+        the reference trains, and on which reference and source agree.
+    """
+    start, end, other = (read_census(*place) for place in ((reference, "start"), (reference, moment), (source, moment)))
+    now = read_census(resumed, "end")
+    found: list[tuple[str, str, str | None, str | None]] = []
+    for shadow in end.get("shadows", ()):
+        paths = [path for path in end["entries"] if path == shadow or path.startswith((f"{shadow}.", f"{shadow}["))]
+        for path in paths:
+            expected, got = end["entries"][path], now["entries"].get(path)
+            settled = other["entries"].get(path) == expected and start["entries"].get(path) != expected
+            if expected != got and settled:
+                component = "callbacks" if path.startswith("callbacks.") else "hidden-state"
+                found.append((path, component, expected, got))
+                break
+    return found
+
+
 def _plain(value: Any) -> str:
     if value is None:
         return "nothing"

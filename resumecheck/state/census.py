@@ -67,6 +67,7 @@ class Census:
         unit_of: path of an entry -> path of the unit that holds it.
         tensor_paths: id of a parameter outside the model -> its path.
         owners: path -> the object there, so that an attribute that is missing can be set.
+        shadows: paths that hold tensors of the shapes of the model's parameters: an average or another copy of them.
         left_out: path -> why it was not walked.
     """
 
@@ -76,11 +77,12 @@ class Census:
         self.unit_of: dict[str, str] = {}
         self.tensor_paths: dict[int, str] = {}
         self.owners: dict[str, Any] = {}
+        self.shadows: list[str] = []
         self.left_out: dict[str, str] = {}
 
     def write(self, path: Path) -> None:
         """Store entries and what was left out as JSON."""
-        facts = {"entries": self.entries, "units": self.unit_of, "left_out": self.left_out}
+        facts = {"entries": self.entries, "units": self.unit_of, "shadows": self.shadows, "left_out": self.left_out}
         path.write_text(json.dumps(facts), encoding="utf-8")
 
     def write_values(self, path: Path) -> None:
@@ -125,6 +127,9 @@ class _Walk:
         self.census = Census()
         self.seen: dict[int, Any] = {id(item): item for item in known}
         self.paths = paths
+        self.shapes = collections.Counter(
+            tuple(item.shape) for item in known if isinstance(item, torch.nn.Parameter) and item.requires_grad
+        )
 
     # --- leaves -------------------------------------------------------------------------------------------------
 
@@ -174,8 +179,17 @@ class _Walk:
     def unit(self, value: Any, path: str, setter: Setter | None) -> None:
         """A plain value of any size: one unit, with an entry for each leaf where they are few."""
         self.census.units[path] = (value, setter)
+        if isinstance(value, Mapping | list | tuple):
+            self.look_for_shadow(list(value.values()) if isinstance(value, Mapping) else list(value), path)
         for leaf_path, text in _plain_leaves(value, path):
             self.record(leaf_path, text, path)
+
+    def look_for_shadow(self, tensors: list[Any], path: str) -> None:
+        """Note a collection of tensors that has most of the shapes of the model's trained parameters."""
+        shapes = collections.Counter(tuple(item.shape) for item in tensors if isinstance(item, torch.Tensor))
+        total = sum(self.shapes.values())
+        if total > 1 and 2 * sum((shapes & self.shapes).values()) > total:
+            self.census.shadows.append(path)
 
     # --- containers and objects -----------------------------------------------------------------------------------
 
@@ -336,6 +350,9 @@ class _Walk:
             if name not in SKIPPED_ATTRIBUTES:
                 self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
         if isinstance(value, torch.nn.Module):
+            own = [parameter for parameter in value.parameters() if id(parameter) not in self.seen]
+            if own and path.count(".") < 4:
+                self.look_for_shadow(own, path)
             for kind in ("_parameters", "_buffers", "_modules"):
                 for name, item in attributes.get(kind, {}).items():
                     if item is not None:

@@ -1,7 +1,7 @@
 """Set-ups that fail, do not repeat themselves, lose two states at once, or look broken and are not."""
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, Trainer
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
 
 from tests.targets.mutants import MomentsRounded
 from tests.targets.plain import ROWS, Rows, make_model, make_trainer
@@ -62,3 +62,68 @@ class RemakesItsMask(BertForSequenceClassification):
 
 def remade_cache(output_dir):
     return make_trainer(output_dir, model=make_model(RemakesItsMask))
+
+
+class Average(TrainerCallback):
+    """A running average of the weights, held by a callback that no checkpoint knows."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.average = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        for name, parameter in model.named_parameters():
+            self.average[name].lerp_(parameter.detach(), 0.1)
+
+
+class LastWeights(Average):
+    """The weights of the last step, taken anew at each step: nothing is lost with them."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        for name, parameter in model.named_parameters():
+            self.average[name].copy_(parameter.detach())
+
+
+def average_of_weights(output_dir):
+    trainer = make_trainer(output_dir)
+    trainer.add_callback(Average())
+    return trainer
+
+
+def copy_of_weights(output_dir):
+    trainer = make_trainer(output_dir)
+    trainer.add_callback(LastWeights())
+    return trainer
+
+
+class SkipsOneTooFew(Trainer):
+    def _init_training_state(self, *args, **kwargs):
+        epochs, skipped = super()._init_training_state(*args, **kwargs)
+        return epochs, max(0, skipped - 1)
+
+
+def skips_one_too_few(output_dir):
+    return make_trainer(output_dir, SkipsOneTooFew)
+
+
+class IgnoresTheCheckpoint(Trainer):
+    def train(self, resume_from_checkpoint=None, **kwargs):
+        return super().train(**kwargs)
+
+
+def ignores_the_checkpoint(output_dir):
+    return make_trainer(output_dir, IgnoresTheCheckpoint)
+
+
+class HoldsAnotherOptimizer(Trainer):
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            groups = self.lr_scheduler.optimizer.param_groups
+            other = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in groups], lr=1e-3)
+            for group in other.param_groups:
+                group["initial_lr"] = 1e-3
+            self.lr_scheduler.optimizer = other
+
+
+def holds_another_optimizer(output_dir):
+    return make_trainer(output_dir, HoldsAnotherOptimizer)
