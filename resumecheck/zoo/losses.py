@@ -1,0 +1,57 @@
+"""Losses with state of their own: parameters that are trained, yet not part of the model."""
+# ruff: noqa: D102, D103 - methods override those of transformers; what a build does is told in catalogue.py
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from resumecheck.zoo.setups import KeepsEverything, TinyTrainer, make_trainer
+
+
+class Temperature(torch.nn.Module):
+    """Cross entropy of logits divided by a learned temperature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        return torch.nn.functional.cross_entropy(outputs.logits * self.log_scale.exp(), labels)
+
+    def keep(self) -> dict[str, Tensor]:
+        return self.state_dict()
+
+    def put_back(self, kept: dict[str, Tensor]) -> None:
+        self.load_state_dict(kept)
+
+
+class TrainsItsLoss(TinyTrainer):
+    """Optimises the parameters of its loss as well; the checkpoint holds their moments, but not them."""
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and isinstance(self.compute_loss_func, torch.nn.Module):
+            optimizer.add_param_group({"params": list(self.compute_loss_func.parameters()), "weight_decay": 0.0})
+        return optimizer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        if isinstance(self.compute_loss_func, torch.nn.Module):
+            self.compute_loss_func.zero_grad()
+        return super().training_step(*args, **kwargs)
+
+
+class TrainsAndKeepsItsLoss(TrainsItsLoss, KeepsEverything):
+    """Saves the parameters of the loss too."""
+
+
+def loss_parameter_outside_checkpoint(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, TrainsItsLoss, loss=Temperature())
+
+
+def loss_parameter_outside_checkpoint_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, TrainsAndKeepsItsLoss, loss=Temperature())
