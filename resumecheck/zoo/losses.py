@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Trainer
 
-from resumecheck.zoo.setups import KeepsEverything, TinyTrainer, make_trainer
+from resumecheck.zoo.setups import LABELS, KeepsEverything, TinyTrainer, make_trainer
 
 
 class Temperature(torch.nn.Module):
@@ -55,3 +56,54 @@ def loss_parameter_outside_checkpoint(output_dir: str) -> Trainer:
 
 def loss_parameter_outside_checkpoint_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, TrainsAndKeepsItsLoss, loss=Temperature())
+
+
+class Centres(Temperature):
+    """Draws logits towards trained centres of their classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = torch.nn.Parameter(torch.eye(LABELS))
+
+    def forward(self, outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        pull = (outputs.logits - self.centres[labels]).square().mean()
+        return super().forward(outputs, labels) + pull
+
+
+class LoadsIntoAnotherLoss(TrainsAndKeepsItsLoss):
+    """Loads the parameters of the loss into a new loss, while the optimizer holds those of the old one."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.compute_loss_func = copy.deepcopy(self.compute_loss_func)
+
+
+def loss_loaded_into_another_object(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, LoadsIntoAnotherLoss, loss=Centres())
+
+
+def loss_loaded_into_another_object_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, TrainsAndKeepsItsLoss, loss=Centres())
+
+
+class Prior(Temperature):
+    """Weighs classes by how often it has seen them, a buffer of the loss."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.ones(LABELS))
+
+    def forward(self, outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        self.seen += torch.bincount(labels, minlength=LABELS)
+        return torch.nn.functional.cross_entropy(outputs.logits - self.seen.log(), labels)
+
+
+def loss_buffer_outside_checkpoint(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, loss=Prior())
+
+
+def loss_buffer_outside_checkpoint_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, KeepsEverything, loss=Prior())

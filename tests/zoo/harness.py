@@ -21,16 +21,16 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """How a run ended: digests of all parameters and buffers, steps by two counts, the error if it died."""
+    """How a run ended: a digest of all parameters and buffers, steps by two counts, the error if it died."""
 
-    weights: dict
+    weights: str
     global_step: int
     steps_run: int
     error: str = ""
 
     @property
     def result(self):
-        """What two runs are compared by; the steps of a resumed run are those up to the end of training."""
+        """What two runs are compared by."""
         return self.weights, self.global_step
 
 
@@ -96,7 +96,7 @@ def serve():
         with os.fdopen(reading, "rb") as pipe:
             answer = pipe.read()
         _, status = os.waitpid(child, 0)
-        died = {"weights": {}, "global_step": -1, "steps_run": -1, "error": f"died with status {status}"}
+        died = {"weights": "", "global_step": -1, "steps_run": -1, "error": f"died with status {status}"}
         os.write(answers, (answer or json.dumps(died).encode()) + b"\n")
 
 
@@ -127,7 +127,7 @@ def _train(target, output_dir, save_at, resume_from):
     except Exception as exception:
         error = f"{type(exception).__name__}: {exception}"
     return {
-        "weights": _digests(trainer.model),
+        "weights": _digest(trainer.model),
         "global_step": trainer.state.global_step,
         "steps_run": watch.steps,
         "error": error,
@@ -148,19 +148,16 @@ def _watch(save_at):
     return Watch()
 
 
-def _digests(model):
-    tensors = {
-        **dict(model.named_parameters(remove_duplicate=False)),
-        **dict(model.named_buffers(remove_duplicate=False)),
-    }
-    return {name: _digest(tensor) for name, tensor in tensors.items()}
-
-
-def _digest(tensor):
+def _digest(model):
+    """Over names, types, shapes and bytes of every parameter and buffer; tied ones count under each name."""
     import torch
 
-    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(raw).hexdigest()}"
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda pair: pair[0]):
+        raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + raw.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 if __name__ == "__main__":
