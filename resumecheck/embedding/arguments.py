@@ -1,0 +1,172 @@
+"""The options of `resumecheck train`, named as FlagEmbedding's `finetune.embedder` names them where it has them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NoReturn, cast
+
+from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
+from resumecheck.errors import UsageError
+
+
+def _option(help_text: str, default: Any = None, **metadata: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_text, **metadata})
+
+
+@dataclasses.dataclass
+class ModelArguments:
+    """Which model is trained."""
+
+    model_name_or_path: str | None = _option("the encoder: a directory or a name on the Hugging Face hub")
+    tokenizer_name: str | None = _option("the tokenizer, where it is not in the directory of the encoder")
+    init_from_checkpoint: str | None = _option(
+        "start a new run from the weights of this checkpoint: step, learning rate and data order start from the "
+        "beginning (to go on with a run instead, give --resume_from_checkpoint)"
+    )
+    cache_dir: str | None = _option("where downloaded models are kept")
+    trust_remote_code: bool = _option("run the code that comes with the model", False)
+
+
+@dataclasses.dataclass
+class DataArguments:
+    """Which data is trained on, and how a row becomes text."""
+
+    train_data: list[str] = dataclasses.field(
+        default_factory=list, metadata={"help": "JSONL files with `query`, `pos`, `neg`, or directories of such files"}
+    )
+    train_group_size: int = _option("passages to a query: one positive and this many less one negatives", 8)
+    query_max_len: int = _option("longest query in tokens; the rest is cut off", 32)
+    passage_max_len: int = _option("longest passage in tokens; the rest is cut off", 128)
+    pad_to_multiple_of: int | None = _option("pad sequences to a multiple of this many tokens")
+    query_instruction_for_retrieval: str | None = _option(
+        "text put before each query; a row's own `prompt` takes its place where this option is given"
+    )
+    query_instruction_format: str = _option("how instruction and query are joined", "{}{}")
+    passage_instruction_for_retrieval: str | None = _option("text put before each passage")
+    passage_instruction_format: str = _option("how instruction and passage are joined", "{}{}")
+    cache_path: str | None = _option("where the data is kept in Arrow form (default: the cache of `datasets`)")
+
+
+@dataclasses.dataclass
+class EmbeddingTrainingArguments(TrainingArguments):
+    """How it is trained: all options of transformers' Trainer, and these."""
+
+    temperature: float = _option("similarities are divided by this before the softmax", 0.02)
+    sentence_pooling_method: str | None = _option(
+        "how token vectors become one vector (default: as the model says, else cls)", choices=list(POOLING_METHODS)
+    )
+    normalize_embeddings: bool = _option("scale embeddings to length one", True)
+    overwrite_output_dir: bool = _option(
+        "start anew in an output directory that is not empty; removes its checkpoints", False
+    )
+    resume_from_checkpoint: str | None = _option(
+        "go on with an interrupted run: a directory checkpoint-N, or `latest` for the newest complete one"
+    )
+
+
+#: Options of transformers' Trainer that would break what this trainer promises: name -> (is it set?, what to do).
+_REFUSED = {
+    "save_only_model": (
+        bool,
+        "such checkpoints cannot be resumed; leave it out (the final model is saved without training state anyway)",
+    ),
+    "ignore_data_skip": (
+        bool,
+        "a resumed run would train on other samples; leave it out, skipping costs no data reading here",
+    ),
+    "auto_find_batch_size": (
+        bool,
+        "the in-batch negatives would depend on free memory; give --per_device_train_batch_size",
+    ),
+    "eval_strategy": (
+        lambda value: value != IntervalStrategy.NO,
+        "there is no evaluation during training; run `resumecheck evaluate` on a checkpoint",
+    ),
+    "load_best_model_at_end": (
+        bool,
+        "there is no evaluation during training; run `resumecheck evaluate` on the checkpoints",
+    ),
+    "push_to_hub": (bool, "upload the output directory when the run has ended"),
+}
+
+
+class ArgumentParser(HfArgumentParser):
+    """An argument parser whose errors are `UsageError`s of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print below the list of all options."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse(self, argv: Sequence[str] | None) -> tuple[Any, ...]:
+        """The dataclasses filled from the command line.
+
+        Raises:
+            UsageError: an option is not known, is missing or has a value that it cannot have.
+        """
+        try:
+            parsed: tuple[Any, ...] = self.parse_args_into_dataclasses(
+                None if argv is None else list(argv), return_remaining_strings=True, look_for_args_file=False
+            )
+        except (ValueError, ImportError) as error:
+            raise UsageError(" ".join(str(error).split())) from error
+        if parsed[-1]:
+            self.error(f"unknown option: {' '.join(parsed[-1])}")
+        return parsed[:-1]
+
+
+def parse_train_arguments(
+    argv: Sequence[str] | None,
+) -> tuple[ModelArguments, DataArguments, EmbeddingTrainingArguments]:
+    """The options of `resumecheck train`.
+
+    Raises:
+        UsageError: an option is not known, is missing, or has a value that cannot be used.
+    """
+    types = cast("Any", (ModelArguments, DataArguments, EmbeddingTrainingArguments))
+    parser = ArgumentParser(types, prog="resumecheck train", allow_abbrev=False)
+    model, data, training = parser.parse(argv)
+    check_arguments(model, data, training)
+    return model, data, training
+
+
+def check_arguments(model: ModelArguments, data: DataArguments, training: EmbeddingTrainingArguments) -> None:
+    """What the types of the options do not say.
+
+    Raises:
+        UsageError: naming the option, what was found and what was expected.
+    """
+    if not model.model_name_or_path and not model.init_from_checkpoint:
+        raise UsageError("--model_name_or_path is missing: give the directory of an encoder")
+    if not data.train_data:
+        raise UsageError("--train_data is missing: give JSONL files or directories of them")
+    for name, least in (("train_group_size", 1), ("query_max_len", 1), ("passage_max_len", 1)):
+        if getattr(data, name) < least:
+            raise UsageError(f"--{name} {getattr(data, name)}: expected {least} or more")
+    if not training.temperature > 0:
+        raise UsageError(f"--temperature {training.temperature}: expected a number above 0")
+    for name in ("query_instruction_format", "passage_instruction_format"):
+        if getattr(data, name).count("{}") != 2:
+            raise UsageError(f"--{name} {getattr(data, name)!r}: expected a text with two {{}}: instruction and text")
+    if training.overwrite_output_dir and training.resume_from_checkpoint:
+        raise UsageError("--overwrite_output_dir and --resume_from_checkpoint exclude each other: give one of them")
+    for name, (is_set, advice) in _REFUSED.items():
+        if is_set(getattr(training, name)):
+            raise UsageError(f"--{name} cannot be used here: {advice}")
+
+
+def settings_of(data: DataArguments, training: EmbeddingTrainingArguments, pooling: str) -> EmbeddingSettings:
+    """What a trained model must be used with, as its directory records it."""
+    return EmbeddingSettings(
+        sentence_pooling_method=pooling,
+        normalize_embeddings=training.normalize_embeddings,
+        query_max_len=data.query_max_len,
+        passage_max_len=data.passage_max_len,
+        query_instruction_for_retrieval=data.query_instruction_for_retrieval,
+        query_instruction_format=data.query_instruction_format,
+        passage_instruction_for_retrieval=data.passage_instruction_for_retrieval,
+        passage_instruction_format=data.passage_instruction_format,
+    )

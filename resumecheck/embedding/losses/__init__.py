@@ -1,0 +1,1 @@
+"""The losses: a file each, each a function of embeddings, apart from the model."""

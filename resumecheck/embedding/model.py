@@ -1,0 +1,176 @@
+"""The bi-encoder: token vectors of an encoder, pooled and scaled to one embedding a text.
+
+Its weights are written under the encoder's own names, so a directory that it wrote loads with `AutoModel` as well, and
+they are read back strictly: a name that is missing or not known is an error, never a silent random weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from resumecheck.embedding.collator import Tokens, tokenize
+from resumecheck.errors import UsageError
+
+WEIGHTS_FILE = "model.safetensors"
+_PREFIX = "encoder."
+
+
+class BiEncoder(nn.Module):
+    """Embeds queries and passages with the same encoder. It holds no state outside parameters and buffers.
+
+    Args:
+        encoder: maps tokens to `last_hidden_state` of shape [batch, length, dim].
+        pooling: `cls`, `mean` or `last_token`.
+        normalize: scale embeddings to length one.
+    """
+
+    encoder: PreTrainedModel
+
+    def __init__(self, encoder: PreTrainedModel, *, pooling: str, normalize: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling = pooling
+        self.normalize = normalize
+        # The pooler of BERT is no part of an embedding: left trainable, it would wait for gradients that never come.
+        pooler = getattr(encoder, "pooler", None)
+        if isinstance(pooler, nn.Module):
+            pooler.requires_grad_(False)
+
+    def forward(self, queries: Tokens, passages: Tokens) -> dict[str, torch.Tensor]:
+        """`queries` [batch, dim] and `passages` [batch * group, dim]."""
+        return {"queries": self.embed(queries), "passages": self.embed(passages)}
+
+    def embed(self, tokens: Tokens) -> torch.Tensor:
+        """The embeddings [batch, dim], in float32 or wider."""
+        hidden = self.encoder(**tokens).last_hidden_state
+        pooled = pool(
+            hidden.to(torch.promote_types(hidden.dtype, torch.float32)), tokens["attention_mask"], self.pooling
+        )
+        return F.normalize(pooled, dim=-1) if self.normalize else pooled
+
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """Trade time for memory (`--gradient_checkpointing`)."""
+        enable = getattr(self.encoder, "activation_checkpointing_enable", None)
+        if enable is None:  # transformers before 5.20
+            options = {name.replace("activation", "gradient"): value for name, value in options.items()}
+            enable = self.encoder.gradient_checkpointing_enable
+        enable(**options)
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """The same, under the name that transformers used before."""
+        self.encoder.gradient_checkpointing_enable(**options)
+
+    def write(self, directory: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write configuration and weights; `weights` are those of this module where a launcher has gathered them."""
+        self.encoder.config.save_pretrained(directory)
+        path, metadata = str(directory / WEIGHTS_FILE), {"format": "pt"}
+        if weights is None:
+            safetensors.torch.save_model(self.encoder, path, metadata=metadata)
+        else:
+            named = {name.removeprefix(_PREFIX): tensor.contiguous() for name, tensor in weights.items()}
+            safetensors.torch.save_file(named, path, metadata=metadata)
+
+    def read_weights(self, directory: Path) -> None:
+        """Load the weights that `write` wrote, in place.
+
+        Raises:
+            UsageError: names or shapes differ from this model's, naming them.
+        """
+        path = directory / WEIGHTS_FILE
+        try:
+            missing, unknown = safetensors.torch.load_model(self.encoder, path, strict=False)
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            raise UsageError(f"{path}: the weights do not fit this model: {_first_lines(error)}") from error
+        if missing or unknown:
+            parts = [("missing", sorted(missing)), ("not known to the model", sorted(unknown))]
+            listed = "; ".join(f"{what}: {_some(names)}" for what, names in parts if names)
+            raise UsageError(
+                f"{path}: the weights do not fit this model: {listed}\n"
+                "Give the --model_name_or_path that the run was started with."
+            )
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, method: str) -> torch.Tensor:
+    """One vector a text from the token vectors, for padding on either side.
+
+    Args:
+        hidden: [batch, length, dim].
+        mask: [batch, length], 1 where there is a token.
+        method: `cls` (the first token), `mean` (over the tokens) or `last_token`.
+
+    Returns:
+        [batch, dim].
+    """
+    if method == "mean":
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    if method == "cls":
+        places = mask.argmax(dim=1)
+    elif method == "last_token":
+        places = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+    else:
+        raise ValueError(f"pooling {method!r} is not known; it is one of cls, mean, last_token")
+    return hidden[torch.arange(len(hidden), device=hidden.device), places]
+
+
+def load_encoder(source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The encoder of a directory or hub name, in float32.
+
+    Raises:
+        UsageError: there is none.
+    """
+    options = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
+    try:
+        return AutoModel.from_pretrained(source, **options).float()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--model_name_or_path {source}: no model could be loaded: {_first_lines(error)}") from error
+
+
+def load_tokenizer(source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a directory or hub name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    options = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--model_name_or_path {source}: no tokenizer could be loaded: {_first_lines(error)}"
+        ) from error
+
+
+@torch.inference_mode()
+def encode(
+    model: BiEncoder, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, longest: int, batch_size: int
+) -> torch.Tensor:
+    """The embeddings [len(texts), dim] on the CPU, in the order of the texts; batches are of texts of like length."""
+    model.eval()
+    device = next(model.parameters()).device
+    order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+    parts: list[torch.Tensor] = []
+    for start in range(0, len(order), batch_size):
+        batch = [texts[place] for place in order[start : start + batch_size]]
+        tokens = {name: tensor.to(device) for name, tensor in tokenize(tokenizer, batch, longest).items()}
+        parts.append(model.embed(tokens).cpu())
+    embeddings = torch.cat(parts)
+    return embeddings[torch.argsort(torch.tensor(order))]
+
+
+def _some(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _first_lines(error: Exception, shown: int = 2) -> str:
+    return " ".join(line.strip() for line in str(error).strip().splitlines()[:shown])

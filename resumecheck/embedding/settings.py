@@ -1,0 +1,81 @@
+"""What an embedding model must be used with (pooling, instructions, lengths), as its directory records it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from resumecheck.errors import UsageError
+
+SETTINGS_FILE = "embedding_config.json"
+POOLING_METHODS = ("cls", "mean", "last_token")
+
+#: Where sentence-transformers records the pooling, and its names for ours.
+_SENTENCE_TRANSFORMERS_FILE = "1_Pooling/config.json"
+_SENTENCE_TRANSFORMERS_NAMES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last_token",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddingSettings:
+    """How text becomes an embedding; the fields are the options of the same names."""
+
+    sentence_pooling_method: str = "cls"
+    normalize_embeddings: bool = True
+    query_max_len: int = 512
+    passage_max_len: int = 512
+    query_instruction_for_retrieval: str | None = None
+    query_instruction_format: str = "{}{}"
+    passage_instruction_for_retrieval: str | None = None
+    passage_instruction_format: str = "{}{}"
+
+    def query_text(self, query: str, prompt: str | None = None) -> str:
+        """The query with its instruction; a `prompt` takes the place of an instruction that is set."""
+        instruction = self.query_instruction_for_retrieval
+        if instruction is None:
+            return query
+        return _joined(self.query_instruction_format, instruction if prompt is None else prompt, query)
+
+    def passage_text(self, passage: str) -> str:
+        """The passage with its instruction."""
+        instruction = self.passage_instruction_for_retrieval
+        return passage if instruction is None else _joined(self.passage_instruction_format, instruction, passage)
+
+    def write(self, directory: Path) -> None:
+        """Record the settings in a model directory."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
+
+
+def read_settings(directory: str | Path) -> EmbeddingSettings:
+    """The settings that a model directory records, the defaults where it records none.
+
+    Raises:
+        UsageError: the file cannot be read as settings.
+    """
+    path = Path(directory) / SETTINGS_FILE
+    if not path.is_file():
+        return EmbeddingSettings(sentence_pooling_method=_pooling_of_sentence_transformers(Path(directory)))
+    try:
+        return EmbeddingSettings(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path}: not the settings of an embedding model ({error})") from error
+
+
+def _pooling_of_sentence_transformers(directory: Path) -> str:
+    path = directory / _SENTENCE_TRANSFORMERS_FILE
+    if path.is_file():
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        for name, method in _SENTENCE_TRANSFORMERS_NAMES.items():
+            if recorded.get(name):
+                return method
+    return EmbeddingSettings.sentence_pooling_method
+
+
+def _joined(template: str, instruction: str, text: str) -> str:
+    # A command line cannot hold a line break, so `\n` in a format means one.
+    return template.replace("\\n", "\n").format(instruction, text)

@@ -1,0 +1,120 @@
+"""`resumecheck train`: options in, checkpoints and a model directory out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import set_seed
+
+from resumecheck.embedding import checkpoint
+from resumecheck.embedding.arguments import (
+    DataArguments,
+    EmbeddingTrainingArguments,
+    ModelArguments,
+    parse_train_arguments,
+    settings_of,
+)
+from resumecheck.embedding.collator import Collator
+from resumecheck.embedding.dataset import load_train_dataset
+from resumecheck.embedding.model import BiEncoder, load_encoder, load_tokenizer
+from resumecheck.embedding.settings import read_settings
+from resumecheck.embedding.trainer import EmbeddingTrainer
+from resumecheck.errors import UsageError
+
+USAGE_STATUS = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
+    # Workers are forked from a process whose tokenizer has run; the tokenizer's own threads would not survive that.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        model, data, training = parse_train_arguments(argv)
+        resume_from = prepare_output_dir(training)
+        trainer = build_trainer(model, data, training)
+        if resume_from is not None:
+            print(f"resuming from {resume_from}", file=sys.stderr)
+        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+        trainer.save_model()
+    except UsageError as error:
+        print(f"resumecheck train: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    return 0
+
+
+def build_trainer(model: ModelArguments, data: DataArguments, training: EmbeddingTrainingArguments) -> EmbeddingTrainer:
+    """The trainer that the options describe, not yet started.
+
+    Raises:
+        UsageError: the model or the data cannot be used.
+    """
+    source = _source_of_weights(model)
+    # Before the encoder: weights that its directory does not hold (say, an unused pooler) are drawn at random.
+    set_seed(training.seed)
+    options = {"cache_dir": model.cache_dir, "trust_remote_code": model.trust_remote_code}
+    encoder = load_encoder(source, **options)
+    tokenizer = load_tokenizer(model.tokenizer_name or source, **options)
+    pooling = training.sentence_pooling_method or read_settings(source).sentence_pooling_method
+    settings = settings_of(data, training, pooling)
+    dataset = load_train_dataset(
+        data.train_data,
+        settings,
+        group_size=data.train_group_size,
+        seed=training.seed if training.data_seed is None else training.data_seed,
+        cache_path=data.cache_path,
+    )
+    return EmbeddingTrainer(
+        BiEncoder(encoder, pooling=pooling, normalize=training.normalize_embeddings),
+        training,
+        settings=settings,
+        train_dataset=dataset,
+        data_collator=Collator(tokenizer, settings, data.pad_to_multiple_of),
+        tokenizer=tokenizer,
+    )
+
+
+def prepare_output_dir(training: EmbeddingTrainingArguments) -> Path | None:
+    """Find the checkpoint to resume from (None for a new run); refuse to mix a new run into the files of another.
+
+    Raises:
+        UsageError: the checkpoint cannot be used, or the output directory is not empty.
+    """
+    output_dir = Path(str(training.output_dir))
+    if training.resume_from_checkpoint:
+        return checkpoint.find_checkpoint(training.resume_from_checkpoint, output_dir, training.world_size)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UsageError(f"--output_dir {output_dir}: this is a file, expected a directory")
+    if training.process_index != 0 or not output_dir.exists() or not any(output_dir.iterdir()):
+        return None
+    if not training.overwrite_output_dir:
+        found = checkpoint.newest_whole(output_dir, training.world_size)
+        go_on = "" if found is None else f"\nTo go on with its run: --resume_from_checkpoint {found}"
+        raise UsageError(
+            f"--output_dir {output_dir}: the directory is not empty{go_on}"
+            "\nTo start anew in it, removing its checkpoints: --overwrite_output_dir"
+        )
+    checkpoint.remove_all(output_dir)
+    return None
+
+
+def _source_of_weights(model: ModelArguments) -> str:
+    """The directory or name that the weights come from."""
+    if model.init_from_checkpoint:
+        if not Path(model.init_from_checkpoint).is_dir():
+            raise UsageError(f"--init_from_checkpoint {model.init_from_checkpoint}: no such directory")
+        return model.init_from_checkpoint
+    source = str(model.model_name_or_path)
+    if checkpoint.is_checkpoint(source):
+        raise UsageError(
+            f"--model_name_or_path {source}: this is a checkpoint of a run, not a model\n"
+            f"To go on with that run: --resume_from_checkpoint {source} (and its own --model_name_or_path)\n"
+            f"To start a new run from its weights: --init_from_checkpoint {source}"
+        )
+    return source
+
+
+if __name__ == "__main__":
+    sys.exit(main())
