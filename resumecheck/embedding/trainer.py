@@ -73,7 +73,7 @@ class EmbeddingTrainer(Trainer):
             batch_sampler=batches,
             collate_fn=cast("Any", self.data_collator),
             num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
+            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
         )
