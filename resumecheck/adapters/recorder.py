@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from resumecheck.adapters.placement import stored_objects
+from resumecheck.adapters.trace import StepTrace
 from resumecheck.state.capture import LiveState, digest_leaves, identity_facts, leaves, trained_parameters
 from resumecheck.state.census import Census, take_census
 from resumecheck.state.digest import digest, tensor_digest
@@ -36,6 +37,7 @@ class Captures:
         tensors: step -> keys (`component|quantity|name`) of leaves to store after that step.
         gradients: step -> names of gradients to store in that step.
         batches_after: store every batch after this step, None for none.
+        trace_at: steps of which every module's input and output is digested.
         live_at_end: store the live values of the state where the run ends or is stopped.
     """
 
@@ -44,6 +46,7 @@ class Captures:
     tensors: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     gradients: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     batches_after: int | None = None
+    trace_at: frozenset[int] = frozenset()
     live_at_end: bool = False
 
 
@@ -76,6 +79,7 @@ class Recorder:
         self.started = False
         self.finished_steps = 0
         self._row: Row | None = None
+        self._trace: StepTrace | None = None
         self._events: list[dict[str, Any]] = []
         self._epoch_streams: dict[str, str] = {}
         self.first_census: Census | None = None
@@ -105,6 +109,8 @@ class Recorder:
         if at_end:
             raise RunStopped
         self._row = Row(step=step, streams=digest_streams())
+        if step in self.captures.trace_at:
+            self._trace = StepTrace(self.live().models)
         after = self.captures.batches_after
         if after is not None and step > after:
             (self.directory / "batches").mkdir(exist_ok=True)
@@ -154,6 +160,9 @@ class Recorder:
 
     def step_ends(self, step: int, epoch: float | None) -> None:
         """The update of `step` is done."""
+        if self._trace is not None:
+            self._trace.close(self.directory / f"trace-{step}.json")
+            self._trace = None
         self._current().epoch = epoch
         self.finished_steps += 1
 

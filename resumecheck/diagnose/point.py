@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from resumecheck.adapters.trace import Place, first_place
 from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compare, first_effect, without
 from resumecheck.compare.tensors import compare_ends, distance
 from resumecheck.compare.tolerance import Tolerance
@@ -170,11 +171,13 @@ class Judge:
             )
         elif blames:
             divergence = dataclasses.replace(divergence, component=blames[0].suspect.component)
+        inside = self._inside(point, effect, until) if _unexplained(blames) else None
         findings = [
             finding(
                 blame.suspect.component,
                 blame.status,
-                _with_distance(blame.suspect, divergence if index == 0 else None),
+                _with_distance(blame.suspect, divergence if index == 0 else None)
+                + (f"; {inside.words}" if inside is not None and index == 0 else ""),
                 first_step=blame.suspect.difference.step if blame.suspect.difference else effect.step,
                 paths=[place.path for place in blame.suspect.hidden],
             )
@@ -186,10 +189,24 @@ class Judge:
         if not findings:
             detail = (
                 f"{words(effect)} at step {effect.step}, while everything that was compared before it is equal; "
-                "what differs lies outside what was captured"
+                + (inside.words if inside is not None else "what differs lies outside what was captured")
             )
             findings.append(finding("hidden-state", "suspected", detail))
         return divergence, tuple(findings)
+
+    def _inside(self, point: int, effect: Difference, until: int) -> Place | None:
+        """Where inside the step the runs part, from repetitions that trace every module."""
+        step = effect.step
+        if effect.rung not in ("loss", "gradients", "state-after-step") or step > until:
+            return None
+        theirs = self.bench.source(self.experiment, trace_at=(step,))
+        ours = self.bench.resumed(
+            self.experiment, self.source, point, stop=min(step, until), label="traced", trace_at=(step,)
+        )
+        place = first_place(theirs.directory / f"trace-{step}.json", ours.directory / f"trace-{step}.json")
+        if effect.rung == "loss" and (place is None or place.direction == "backward"):
+            return Place("loss", "the loss", "")
+        return place
 
     def _hidden(self, point: int, resumed: Run) -> list[Hidden]:
         return find_hidden(self.reference.directory, self.source.directory, resumed.directory, point)
@@ -267,6 +284,11 @@ class Judge:
             finding(name, "suspected", f"{words(difference)}; no effect on any step up to {until}")
             for name, difference in seen.items()
         )
+
+
+def _unexplained(blames: list[Blame]) -> bool:
+    """Whether the first blame is hidden state, or none: then the place inside the step is worth a look."""
+    return not blames or bool(blames[0].suspect.hidden)
 
 
 def _storage_keys(root: Difference, keys: tuple[str, ...]) -> list[str]:

@@ -97,6 +97,7 @@ class _Run:
             tensors=spec.tensors,
             gradients=spec.gradients,
             batches_after=spec.batches_after,
+            trace_at=frozenset(spec.trace_at),
             live_at_end=spec.live_at_end,
         )
         recorder = self.recorder = Recorder(
