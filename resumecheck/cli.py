@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from resumecheck.verdict import EXIT_STATUS
 
 USAGE_STATUS = 2
 DEFECT_STATUS = 70  # EX_SOFTWARE of sysexits.h: what fails inside resumecheck must not look like a verdict
-INTERRUPTED_STATUS = 130
+INTERRUPTED_STATUS, TERMINATED_STATUS = 130, 143
 
 #: Commands of the embedding trainer, which read their own options: name -> (help, module).
 TRAINER_COMMANDS = {
@@ -57,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ResumecheckError as error:
         print(f"resumecheck: {error}", file=sys.stderr)
         return EXIT_STATUS["error"] if isinstance(error, TargetError) else USAGE_STATUS
-    except KeyboardInterrupt:
-        print("resumecheck: interrupted", file=sys.stderr)
-        return INTERRUPTED_STATUS
+    except KeyboardInterrupt as interruption:
+        print("resumecheck: interrupted; every run that was started has been ended", file=sys.stderr)
+        return TERMINATED_STATUS if isinstance(interruption, _Terminated) else INTERRUPTED_STATUS
 
 
 def _run_trainer_command(command: str, arguments: list[str]) -> int:
@@ -89,6 +90,8 @@ def _verify(options: argparse.Namespace) -> int:
 
     from resumecheck.report import progress, terminal
 
+    signal.signal(signal.SIGTERM, _terminate)
+
     try:
         with progress.progress_display(Console(stderr=True)) as show:
             from resumecheck.check import verify
@@ -106,6 +109,14 @@ def _verify(options: argparse.Namespace) -> int:
     console = Console()
     terminal.render(verdict, console if console.is_terminal else Console(width=terminal.WIDTH + 20))
     return verdict.exit_status
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM ends a check like Ctrl-C does: its runs are ended and its working directory is removed."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise _Terminated
 
 
 def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:

@@ -246,16 +246,24 @@ class TestVerdicts:
 
 
 @pytest.mark.slow
-def test_an_interrupted_check_exits_with_130_and_leaves_no_process(project):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_check_ends_with_a_message_and_leaves_nothing(project, tmp_path, number, status):
     command = [sys.executable, "-m", "resumecheck", "verify", "masked_words.py:build_keyed", "--at", "every"]
+    (tmp_path / "tmp").mkdir()
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
     )
     assert process.stderr.readline().startswith("resumecheck: ")
-    os.killpg(process.pid, signal.SIGINT)
+    process.send_signal(number)
     _out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "resumecheck: interrupted"
+    assert process.returncode == status
+    assert err.splitlines()[-1] == "resumecheck: interrupted; every run that was started has been ended"
     assert "Traceback" not in err
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+    assert not list((tmp_path / "tmp").glob("resumecheck-*"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,9 +18,11 @@ from resumecheck.adapters.placement import stored_objects
 from resumecheck.adapters.trace import StepTrace
 from resumecheck.state.capture import LiveState, digest_leaves, identity_facts, leaves, trained_parameters
 from resumecheck.state.census import Census, take_census
-from resumecheck.state.digest import digest, tensor_digest
+from resumecheck.state.digest import digest, tensor_digest, together
 from resumecheck.state.streams import digest_streams, read_streams
 from resumecheck.trajectory import Micro, Row, TrajectoryWriter
+
+Level = Literal["light", "full"]
 
 
 class RunStopped(BaseException):
@@ -58,6 +60,7 @@ class Recorder:
         live: gives the live state.
         stop: the step after which the run is stopped, None to let it end by itself.
         captures: what to keep beside the digests.
+        level: `full` writes the digest of every tensor, `light` one for each component.
         before_next_forward: called with the number of finished steps, before the state is read (for snapshots,
             transplants and kills).
     """
@@ -69,12 +72,14 @@ class Recorder:
         *,
         stop: int | None = None,
         captures: Captures | None = None,
+        level: Level = "full",
         before_next_forward: Callable[[int], None] = lambda step: None,
     ) -> None:
         self.writer = writer
         self._show_live = live
         self.stop = stop
         self.captures = captures or Captures()
+        self.level = level
         self.before_next_forward = before_next_forward
         self.started = False
         self.finished_steps = 0
@@ -144,7 +149,8 @@ class Recorder:
         found = {
             name: parameter.grad for name, parameter in trained_parameters(self.live()) if parameter.grad is not None
         }
-        row.gradients = {name: tensor_digest(gradient) for name, gradient in found.items()}
+        digests = {name: tensor_digest(gradient) for name, gradient in found.items()}
+        row.gradients = digests if self.level == "full" else {"all": together(digests)}
         dense = [gradient.float() for gradient in found.values() if gradient.layout is torch.strided]
         if dense:
             norms = torch.stack([norm.double() for norm in torch._foreach_norm(dense)])
@@ -188,6 +194,8 @@ class Recorder:
             return
         live = self.live()
         row.state = digest_leaves(live)
+        if self.level == "light":
+            row.state = {component: {"all|": together(part)} for component, part in row.state.items()}
         row.identity = identity_facts(live)
         row.events, self._events = self._events, []
         self.writer.append(row)

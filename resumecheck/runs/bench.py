@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from resumecheck.errors import TargetError, UsageError
+from resumecheck.errors import ResumecheckError, TargetError, UsageError
 from resumecheck.runs.pool import Pool, Progress
 from resumecheck.runs.spec import Kind, RunEnd, RunSpec, Transplant
 from resumecheck.runs.target import Target
@@ -198,9 +198,15 @@ class Bench:
         with self._lock:
             directory = self.root / f"{next(self._numbers):03d}-{name.replace(' ', '-')}"
         output_dir = directory / "output"
-        directory.mkdir(parents=True)
-        if start_from is not None:
-            shutil.copytree(start_from, output_dir, symlinks=True)
+        try:
+            directory.mkdir(parents=True)
+            if start_from is not None:
+                shutil.copytree(start_from, output_dir, symlinks=True)
+        except OSError as error:
+            raise ResumecheckError(
+                f"{name}: {directory} cannot be written: {error}\n"
+                "Free some space, or give --keep (or TMPDIR) a directory on a larger disk."
+            ) from error
         spec = RunSpec(target=target, kind=kind, directory=str(directory), output_dir=str(output_dir), **options)
         end = self.pool.run(spec, name, self.progress if kind != "plan" else None)
         if kind in ("resumed", "reference", "plan"):

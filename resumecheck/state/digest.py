@@ -37,6 +37,12 @@ def digest(value: Any) -> str:
     return f"{type(value).__name__}#{hasher.hexdigest()}"
 
 
+def together(digests: Mapping[str, str]) -> str:
+    """One digest of many, by name."""
+    text = "\0".join(f"{name}\0{value}" for name, value in digests.items())
+    return f"{len(digests)} values#{xxhash.xxh3_128_hexdigest(text.encode())}"
+
+
 def plain_digest(value: Any) -> str:
     """`=` and the exact value; long text is hashed."""
     if isinstance(value, float) and not math.isfinite(value):
