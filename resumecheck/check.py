@@ -84,7 +84,7 @@ class Workbench:
             steps: stop the runs after this many optimizer steps; the target's own schedule is not changed.
             at: resume points, or `every`, `epoch`, `K-per-epoch`; by default three of different kinds.
             horizon: `end`, or `next` to go only to the next resume point where that is enough.
-            tolerance: `bitwise`, `ulp:N` or `close:RTOL,ATOL`.
+            tolerance: `bitwise`, `noise`, `ulp:N` or `close:RTOL,ATOL`.
             interrupt: `stop` takes the checkpoints from a run that goes on; `sigterm` and `sigkill` kill a run there.
             on_resume: training arguments that the resumed runs change.
 
@@ -139,10 +139,10 @@ class Workbench:
             tolerance=tolerance.name,
             steps=last,
             steps_executed=bench.steps_used(),
-            reference_repeats=judgement.repeats,
+            reference_repeats=judgement.exact,
             resume_points=tuple(points),
             findings=(judgement.finding,) if judgement.finding is not None and not judgement.repeats else (),
-            notes=_notes(experiment, reference, source, points, tolerance.bitwise),
+            notes=(*_notes(experiment, reference, source, points, tolerance.bitwise), *_noise_notes(judgement.spread)),
             versions=reference.trajectory.facts.get("versions", {}),
             kept=str(bench.root) if bench.keep is not None else None,
         )
@@ -310,6 +310,19 @@ def _crossings(reference: Run, source: Run) -> list[int]:
         steps = [row.step for row in run.trajectory.rows.values() if any(event["kind"] == kind for event in row.events)]
         found += [max((step for step in steps if step < last), default=0)]
     return [step for step in found if step > 0]
+
+
+def _noise_notes(spread: Any) -> tuple[str, ...]:
+    """What a verdict by noise rests on, and what it could have missed."""
+    if spread is None:
+        return ()
+    from resumecheck.compare.noise import ERROR_RATE
+
+    return (
+        f"judged by the spread of {spread.runs} uninterrupted runs; an unchanged run would be refused in at most "
+        f"{ERROR_RATE:.1%} of checks if its numbers are near to normal",
+        f"a deviation of the loss by up to {spread.reach():.2g} of its value at any one step could have been missed",
+    )
 
 
 def _notes(

@@ -104,7 +104,8 @@ SHARED: tuple[Option, ...] = (
         "tolerance",
         "T",
         str,
-        "how far numbers may differ: bitwise, ulp:N (units in the last place) or close:RTOL,ATOL (default: bitwise)",
+        "how far numbers may differ: bitwise, ulp:N (units in the last place), close:RTOL,ATOL, or noise, which is "
+        "measured from the spread of several uninterrupted runs (default: bitwise)",
     ),
 )
 

@@ -229,3 +229,14 @@ def test_what_is_lost_by_other_mechanisms_is_named(workbench, target, component,
 
 def test_a_copy_of_the_weights_that_each_step_takes_anew_is_not_lost(workbench):
     assert workbench.verify("tests.targets.others:copy_of_weights", steps=10, at=[4]).equivalent
+
+
+def test_noise_accepts_what_repeating_does_and_finds_what_is_lost_beyond_it(workbench):
+    clean = workbench.verify("tests.targets.others:trembling", steps=8, at=[4], tolerance="noise")
+    assert (clean.verdict, clean.reference_repeats) == ("equivalent", False)
+    assert any("could have been missed" in note for note in clean.notes)
+    lost = workbench.verify("tests.targets.others:trembling_and_forgetful", steps=8, at=[4], tolerance="noise")
+    assert lost.verdict == "diverged"
+    assert lost.resume_points[0].findings[0].component == "optimizer-moments"
+    bitwise = workbench.verify("tests.targets.others:trembling", steps=8, at=[4])
+    assert bitwise.verdict == "nondeterministic"

@@ -1,4 +1,4 @@
-"""When two numbers count as equal: `bitwise`, `ulp:N`, `close:RTOL,ATOL`."""
+"""When two numbers count as equal: `bitwise`, `ulp:N`, `close:RTOL,ATOL`, or `noise` (see noise.py)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Tolerance:
         """Whether only equal bits count as equal."""
         return self.name == "bitwise"
 
+    @property
+    def noise(self) -> bool:
+        """Whether the spread of uninterrupted runs is the measure."""
+        return self.name == "noise"
+
     def equal(self, expected: float | None, got: float | None) -> bool:
         """Whether two floats count as equal; numbers in rows are distances of float32 values where they are losses."""
         if expected is None or got is None:
@@ -37,14 +42,14 @@ class Tolerance:
 
 
 def parse_tolerance(text: str) -> Tolerance:
-    """Parse `bitwise`, `ulp:N` or `close:RTOL,ATOL`.
+    """Parse `bitwise`, `noise`, `ulp:N` or `close:RTOL,ATOL`.
 
     Raises:
         UsageError: it is none of them.
     """
     kind, _, rest = text.partition(":")
     try:
-        if text == "bitwise":
+        if text in ("bitwise", "noise"):
             return Tolerance(text)
         if kind == "ulp" and int(rest) >= 0:
             return Tolerance(text, ulp=int(rest))
@@ -54,7 +59,9 @@ def parse_tolerance(text: str) -> Tolerance:
                 return Tolerance(text, relative=relative, absolute=absolute)
     except ValueError:
         pass
-    raise UsageError(f"tolerance {text!r}: expected bitwise, ulp:N or close:RTOL,ATOL, for example close:1e-5,1e-8")
+    raise UsageError(
+        f"tolerance {text!r}: expected bitwise, noise, ulp:N or close:RTOL,ATOL, for example close:1e-5,1e-8"
+    )
 
 
 def ulp_distance(first: float, second: float) -> int:

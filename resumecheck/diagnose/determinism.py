@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 from resumecheck.compare.differences import Difference, compare, first_effect
-from resumecheck.compare.tolerance import Tolerance
+from resumecheck.compare.noise import Spread
+from resumecheck.compare.tolerance import Tolerance, parse_tolerance
 from resumecheck.diagnose.findings import finding
+from resumecheck.diagnose.spread import measure_spread, outside_spread
 from resumecheck.diagnose.suspects import words
 from resumecheck.runs.bench import SOURCE_SEED, Bench, Experiment, Run, require_complete
 from resumecheck.verdict import Finding
+
+BITWISE = parse_tolerance("bitwise")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,23 +21,30 @@ class Judgement:
     """What reference and source run show together.
 
     Attributes:
-        repeats: whether the uninterrupted run repeats itself.
+        repeats: whether the uninterrupted run repeats itself within the tolerance, so that a resume can be judged.
+        exact: whether it repeats itself bit for bit.
         saving: whether saving changes the run.
         difference: the first difference in causal order that comes with an effect, None where there is none.
         finding: the finding about it.
+        spread: under `noise`, how far uninterrupted runs lie apart.
     """
 
     repeats: bool = True
     saving: bool = False
+    exact: bool = True
     difference: Difference | None = None
     finding: Finding | None = None
+    spread: Spread | None = None
 
 
 def judge_source(bench: Bench, experiment: Experiment, reference: Run, source: Run, tolerance: Tolerance) -> Judgement:
     """Compare the source run with the reference; where they part, find out by repeating which one is at fault."""
+    if tolerance.noise:
+        return _judge_by_spread(bench, experiment, reference, source)
     differences = _compare(reference, source, tolerance)
     if first_effect(differences) is None:
-        return Judgement()
+        exact = tolerance.bitwise or first_effect(_compare(reference, source, BITWISE)) is None
+        return Judgement(exact=exact)
     again = require_complete(bench.reference(experiment, seed=SOURCE_SEED, repeat=1))
     against_reference = _compare(reference, again, tolerance)
     if first_effect(against_reference) is not None:
@@ -50,7 +61,20 @@ def judge_source(bench: Bench, experiment: Experiment, reference: Run, source: R
         return _nondeterministic(differences, "two runs that save at the same steps differ")
     root = _root(differences)
     detail = f"from step {root.step} on the run that saves differs from the run that does not: {words(root)}"
-    return Judgement(True, True, root, finding("saving", "confirmed", detail, rung=root.rung))
+    found = finding("saving", "confirmed", detail, rung=root.rung)
+    return Judgement(saving=True, difference=root, finding=found)
+
+
+def _judge_by_spread(bench: Bench, experiment: Experiment, reference: Run, source: Run) -> Judgement:
+    """Under `noise` the run need not repeat itself; saving is at fault where the source run is outside the spread."""
+    spread = measure_spread(bench, experiment, reference)
+    exact = first_effect(_compare(reference, source, BITWISE)) is None
+    outside = outside_spread(spread, source, after=0, expected_last=reference.trajectory.last_step)
+    if not outside:
+        return Judgement(exact=exact, spread=spread)
+    detail = f"the run that saves is no draw from the spread of those that do not: {words(outside[0])}"
+    found = finding("saving", "suspected", detail, rung=outside[0].rung)
+    return Judgement(saving=True, exact=exact, difference=outside[0], finding=found, spread=spread)
 
 
 def _compare(reference: Run, other: Run, tolerance: Tolerance) -> list[Difference]:
@@ -73,4 +97,5 @@ def _root(differences: list[Difference]) -> Difference:
 def _nondeterministic(differences: list[Difference], cause: str) -> Judgement:
     root = _root(differences)
     detail = f"{cause}; first at step {root.step}, {root.rung}: {words(root)}"
-    return Judgement(False, False, root, finding("nondeterminism", "confirmed", detail, rung=root.rung))
+    found = finding("nondeterminism", "confirmed", detail, rung=root.rung)
+    return Judgement(repeats=False, exact=False, difference=root, finding=found)

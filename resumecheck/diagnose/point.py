@@ -13,8 +13,9 @@ from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compa
 from resumecheck.compare.tensors import compare_ends, distance
 from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, confirm
-from resumecheck.diagnose.determinism import Judgement
+from resumecheck.diagnose.determinism import BITWISE, Judgement
 from resumecheck.diagnose.findings import finding
+from resumecheck.diagnose.spread import outside_spread
 from resumecheck.diagnose.suspects import DATA, Hidden, Suspect, find_hidden, find_suspects, lost_shadows, words
 from resumecheck.runs.bench import Bench, Experiment, Run
 from resumecheck.runs.spec import Transplant
@@ -68,7 +69,7 @@ class Judge:
         )
 
     def _differences(self, point: int, resumed: Run, until: int) -> tuple[Run, list[Difference]]:
-        """Against the reference; where saving has changed the source run, against whichever of the two it follows."""
+        """Against the reference; where saving has changed the source run, against the one of the two that it follows."""
         differences = self._against(self.reference, point, resumed, until)
         if self.judgement.saving and first_effect(differences) is not None:
             return self.source, self._against(self.source, point, resumed, until)
@@ -79,12 +80,24 @@ class Judge:
         got = resumed.trajectory
         limit = until if until < self.last_step or self.experiment.steps is not None else max(until, got.last_step)
         pair = expected.trajectory, got
+        if self.judgement.spread is not None:
+            last = expected.trajectory.last_step
+            differences = outside_spread(self.judgement.spread, resumed, after=point, expected_last=last)
+            return self._explaining(point, got) + differences
         differences = compare(*pair, after=point, until=limit, tolerance=self.tolerance, steps=steps)
         if self.tolerance.bitwise:
-            differences += self._shadows(expected, point, resumed)
-        elif got.last_step == expected.trajectory.last_step:
+            return differences + self._shadows(expected, point, resumed)
+        if got.last_step == expected.trajectory.last_step:
             differences += self._ends(expected, resumed)
-        return differences
+        return self._explaining(point, got) + differences
+
+    def _explaining(self, point: int, got: Trajectory) -> list[Difference]:
+        """Under a tolerance: what the resumed run starts from, bit for bit against the run that made the checkpoint."""
+        found = compare(
+            self.source.trajectory, got, after=point, until=point + 1, tolerance=BITWISE, steps=self.last_step
+        )
+        early = ("state-after-loading", "identity", "sample-ids", "batch-content", "random-streams")
+        return [dataclasses.replace(difference, effect=False) for difference in found if difference.rung in early]
 
     def _shadows(self, expected: Run, point: int, resumed: Run) -> list[Difference]:
         """Shadow copies of the weights (an average, a teacher) that training goes on changing and that differ."""

@@ -37,7 +37,7 @@ def test_close_is_relative_plus_absolute():
     "text", ["", "exact", "ulp:", "ulp:-1", "ulp:x", "close:1e-3", "close:a,b", "close:-1,0", "close:inf,0"]
 )
 def test_a_wrong_tolerance_is_refused_with_the_right_forms(text):
-    with pytest.raises(UsageError, match="expected bitwise, ulp:N or close:RTOL,ATOL"):
+    with pytest.raises(UsageError, match="expected bitwise, noise, ulp:N or close:RTOL,ATOL"):
         parse_tolerance(text)
 
 

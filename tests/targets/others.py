@@ -1,5 +1,7 @@
 """Set-ups that fail, do not repeat themselves, lose two states at once, or look broken and are not."""
 
+import os
+
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
 
@@ -127,3 +129,29 @@ class HoldsAnotherOptimizer(Trainer):
 
 def holds_another_optimizer(output_dir):
     return make_trainer(output_dir, HoldsAnotherOptimizer)
+
+
+class TremblingLoss(Trainer):
+    """A loss with a relative tremble of about one in a million that no seed governs, as kernels may have."""
+
+    size = 1e-6
+
+    def compute_loss(self, model, inputs, **kwargs):
+        tremble = 2 * int.from_bytes(os.urandom(4), "big") / 2**32 - 1
+        return super().compute_loss(model, inputs, **kwargs) * (1 + self.size * tremble)
+
+
+class TremblingAndForgetful(TremblingLoss, MomentsRounded):
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super(MomentsRounded, self)._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            for state in self.optimizer.state.values():
+                state["exp_avg"].zero_()
+
+
+def trembling(output_dir):
+    return make_trainer(output_dir, TremblingLoss)
+
+
+def trembling_and_forgetful(output_dir):
+    return make_trainer(output_dir, TremblingAndForgetful)
