@@ -123,6 +123,10 @@ class TinyTrainer(Trainer):
     lr_scheduler: Any
     train_dataset: Any
 
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss of a batch."""
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
 
 class KeepsEverything(TinyTrainer):
     """Writes what its parts `keep()` into every checkpoint, and has them `put_back()` when it is resumed.
