@@ -95,7 +95,7 @@ def pytest_runtest_makereport(
         and report.outcome == "failed"
         and not item.config.getoption("fulltrace", False)
     ):
-        report.longrepr = _as_explanation(call.excinfo, item)
+        report.longrepr = _as_explanation(call.excinfo, item, call.when)
     return report
 
 
@@ -303,14 +303,18 @@ def _failure(verdict: Verdict, reproduce: str | None) -> ResumecheckError:
     return TargetError(text) if verdict.verdict == "error" else ResumecheckError(text)
 
 
-def _as_explanation(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> Any:
+def _as_explanation(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item, when: str) -> Any:
     """The text of the error, then the line of the test that raised it; one line of it goes to the summary."""
     from _pytest._code.code import ExceptionChainRepr, ReprEntry, ReprFileLocation, ReprTraceback
 
     own = [entry for entry in excinfo.traceback if Path(entry.path) == item.path]
     place = ReprFileLocation(os.path.relpath(item.path), own[-1].lineno + 1, excinfo.typename) if own else None
     crash = ReprFileLocation(str(item.path), own[-1].lineno + 1 if own else 0, _in_one_line(excinfo.value))
-    entry = ReprEntry(str(excinfo.value).splitlines(), None, None, place, "value")
+    # With --tb=line pytest prints the crash line itself, but only of what failed in the call.
+    if when == "call" and item.config.getoption("tbstyle", "auto") == "line":
+        entry = ReprEntry([], None, None, None, "value")
+    else:
+        entry = ReprEntry(str(excinfo.value).splitlines(), None, None, place, "value")
     return ExceptionChainRepr([(ReprTraceback([entry], None, "value"), crash, None)])
 
 

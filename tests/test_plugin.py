@@ -103,6 +103,17 @@ class TestOptions:
         result.stdout.fnmatch_lines([message])
         result.stdout.no_fnmatch_line("*plugin.py*")
 
+    def test_a_failure_is_one_line_where_that_is_asked_for(self, project):
+        project.makepyfile(test_it="def test_training(resumecheck):\n    resumecheck('missing.py:build')")
+        result = project.runpytest_subprocess("--resumecheck", "--tb=line")
+        result.assert_outcomes(failed=1)
+        lines = [line for line in result.outlines if "target 'missing.py:build': the file" in line]
+        assert [line.partition(" ")[0] for line in lines] == [f"{project.path / 'test_it.py'}:2:", "FAILED"]
+
+    def test_an_error_at_setup_is_said_where_one_line_is_asked_for(self, project):
+        project.makepyfile("import pytest\n@pytest.mark.resumecheck(4)\ndef test_training(resumecheck): pass")
+        project.runpytest("--resumecheck", "--tb=line").stdout.fnmatch_lines(["*takes only keywords*"])
+
     def test_the_plugin_can_be_switched_off(self, project):
         project.makepyfile("def test_other(): pass")
         project.runpytest_subprocess("-p", "no:resumecheck").assert_outcomes(passed=1)
