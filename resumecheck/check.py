@@ -128,6 +128,7 @@ class Workbench:
         if judgement.repeats:
             plan = horizons(experiment.points, horizon, last, _crossings(reference, source))
             points = list(bench.threads.map(lambda item: judge.judge(*item), plan))
+            points = _escalated(points, lambda point: judge.judge(point, "end", last))
         outcome: Outcome = "equivalent"
         if not judgement.repeats:
             outcome = "nondeterministic"
@@ -299,6 +300,24 @@ def horizons(points: Sequence[int], horizon: str, last: int, crossings: Sequence
         (point, "end", last) if point == to_end or after == last else (point, "next", after)
         for point, after in zip(points, following, strict=True)
     ]
+
+
+def _escalated(points: Sequence[ResumePoint], to_end: Callable[[int], ResumePoint]) -> list[ResumePoint]:
+    """Go to the end where something still differs at the next resume point: only the rest of the run can tell.
+
+    Of the points at which the same things differ, the earliest goes to the end; where that has an effect, all do.
+    """
+    by_difference: dict[tuple[str, ...], list[ResumePoint]] = {}
+    for point in points:
+        if point.horizon == "next" and point.verdict == "equivalent" and point.latent:
+            same = tuple(sorted(f"{found.code}{found.evidence.get('paths', '')}" for found in point.latent))
+            by_difference.setdefault(same, []).append(point)
+    judged: dict[int, ResumePoint] = {}
+    for first, *others in by_difference.values():
+        judged[first.step] = to_end(first.step)
+        if judged[first.step].verdict != "equivalent":
+            judged |= {other.step: to_end(other.step) for other in others}
+    return [judged.get(point.step, point) for point in points]
 
 
 def _crossings(reference: Run, source: Run) -> list[int]:

@@ -240,3 +240,17 @@ def test_noise_accepts_what_repeating_does_and_finds_what_is_lost_beyond_it(work
     assert lost.resume_points[0].findings[0].component == "optimizer-moments"
     bitwise = workbench.verify("tests.targets.others:trembling", steps=8, at=[4])
     assert bitwise.verdict == "nondeterministic"
+
+
+def test_what_acts_late_is_found_from_every_point_as_by_runs_to_the_end(workbench):
+    target = "tests.targets.others:acts_late"
+    to_next = workbench.verify(target, steps=12, at="every", horizon="next")
+    to_end = workbench.verify(target, steps=12, at="every")
+    assert [point.verdict for point in to_next.resume_points] == [point.verdict for point in to_end.resume_points]
+    assert to_end.resume_points[0].verdict == "diverged"
+
+
+def test_a_cosmetic_counter_costs_one_run_to_the_end_not_all(workbench):
+    verdict = workbench.verify("tests.targets.mutants:python_counter_twin", steps=12, at="every", horizon="next")
+    assert verdict.equivalent
+    assert [point.horizon for point in verdict.resume_points].count("end") <= 3

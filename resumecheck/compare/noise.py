@@ -1,10 +1,10 @@
 """The tolerance `noise`: is a resumed run one more draw from the spread of uninterrupted runs?
 
 Several uninterrupted runs give, for each number of the trajectory (losses, gradient norms, evaluations, a projection
-of every tensor at the end), a sample of what repeating alone does to it. A resumed run is accepted where each of its numbers
-lies inside the prediction interval of Student's t for one more draw: mean +- t * s * sqrt(1 + 1/n), with the error rate
-shared out over the numbers (Bonferroni). Where the numbers are close to normal, an unchanged run is refused at most as
-often as the stated error rate. `Spread.reach` says what size of effect would have been seen.
+of every tensor at the end), a sample of what repeating alone does to it. A resumed run is accepted where each of its
+numbers lies inside the prediction interval of Student's t for one more draw: mean +- t * s * sqrt(1 + 1/n), with the
+error rate shared out over the numbers (Bonferroni). Where the numbers are close to normal, an unchanged run is refused
+at most as often as the stated error rate. `Spread.reach` says what size of effect could have been missed.
 """
 
 from __future__ import annotations

@@ -16,7 +16,16 @@ from resumecheck.diagnose.confirm import Blame, confirm
 from resumecheck.diagnose.determinism import BITWISE, Judgement
 from resumecheck.diagnose.findings import finding
 from resumecheck.diagnose.spread import outside_spread
-from resumecheck.diagnose.suspects import DATA, Hidden, Suspect, find_hidden, find_suspects, lost_shadows, words
+from resumecheck.diagnose.suspects import (
+    DATA,
+    Hidden,
+    Suspect,
+    find_hidden,
+    find_suspects,
+    hidden_suspect,
+    lost_shadows,
+    words,
+)
 from resumecheck.runs.bench import Bench, Experiment, Run
 from resumecheck.runs.spec import Transplant
 from resumecheck.trajectory import Row, Trajectory
@@ -51,9 +60,8 @@ class Judge:
         expected, differences = self._differences(point, resumed, until)
         effect = first_effect(differences)
         latent = self._latent(differences, point, resumed) if effect is None else ()
-        if horizon == "next" and until < self.last_step and effect is None and latent:
-            # What came back different may act later: only the rest of the run can tell.
-            return self.judge(point, "end", self.last_step)
+        if horizon == "next" and effect is None:
+            latent += self._still_hidden(point, until, resumed)
         own = self._diagnose(point, resumed, expected, differences, effect, until) if effect is not None else None
         return self._with_saving(
             ResumePoint(
@@ -69,7 +77,7 @@ class Judge:
         )
 
     def _differences(self, point: int, resumed: Run, until: int) -> tuple[Run, list[Difference]]:
-        """Against the reference; where saving has changed the source run, against the one of the two that it follows."""
+        """Against the reference; where saving has changed the source run, against the one that it follows."""
         differences = self._against(self.reference, point, resumed, until)
         if self.judgement.saving and first_effect(differences) is not None:
             return self.source, self._against(self.source, point, resumed, until)
@@ -282,6 +290,17 @@ class Judge:
             max_abs=apart.max_abs,
             max_ulp=apart.max_ulp,
         )
+
+    def _still_hidden(self, point: int, until: int, resumed: Run) -> tuple[Finding, ...]:
+        """Hidden state that still differs at the next resume point: it may act later."""
+        directories = self.reference.directory, self.source.directory, resumed.directory
+        hidden = tuple(
+            place for place in find_hidden(*directories, until, "end") if place.changed and not place.library
+        )
+        if not hidden:
+            return ()
+        detail = f"{hidden_suspect(hidden).detail}; no effect on any step up to {until}"
+        return (finding("hidden-state", "suspected", detail, paths=sorted(place.path for place in hidden)),)
 
     def _latent(self, differences: list[Difference], point: int, resumed: Run) -> tuple[Finding, ...]:
         """What came back different and had no effect as far as the runs were compared."""

@@ -25,7 +25,8 @@ DATA = frozenset({"data-order", "data-position", "data-content"})
 class Hidden:
     """A path of the census at which the resumed run holds another value.
 
-    `changed` says whether the value changed while the source run trained: those are tried first.
+    `changed` says whether the value changed while the source run trained: those are tried first. `library` says whether
+    it lies inside an object of an installed library.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Hidden:
     expected: str | None
     got: str | None
     changed: bool
+    library: bool = False
 
     @property
     def words(self) -> str:
@@ -179,21 +181,30 @@ def read_census(directory: Path, moment: str | int) -> dict[str, Any]:
     )
 
 
-def find_hidden(reference: Path, source: Path, resumed: Path, after: int) -> list[Hidden]:
+def find_hidden(reference: Path, source: Path, resumed: Path, after: int, moment: str = "start") -> list[Hidden]:
     """Paths at which the resumed run differs from the source run, and on which reference and source agree.
 
     Those that changed while the source run trained come first.
+
+    Args:
+        reference: directory of the reference run.
+        source: directory of the source run.
+        resumed: directory of the resumed run.
+        after: the step after which the source run is looked at.
+        moment: where the resumed run is looked at: `start` or `end`.
     """
     start, at, elsewhere = (read_census(*place) for place in ((source, "start"), (source, after), (reference, after)))
-    now = read_census(resumed, "start")
+    now = read_census(resumed, moment)
+    library = {*at.get("library", ()), *now.get("library", ())}
     found: list[Hidden] = []
     for path in {**at["entries"], **now["entries"]}:
         expected, got = at["entries"].get(path), now["entries"].get(path)
         if expected == got or elsewhere["entries"].get(path) != expected:
             continue
         unit = at["units"].get(path) or now["units"].get(path) or path
-        found.append(Hidden(path, unit, expected, got, changed=start["entries"].get(path) != expected))
-    return sorted(found, key=lambda item: (not item.changed, item.path.startswith(("train_dataloader", "optimizer"))))
+        changed = start["entries"].get(path) != expected
+        found.append(Hidden(path, unit, expected, got, changed, path in library))
+    return sorted(found, key=lambda item: (not item.changed, item.library))
 
 
 def lost_shadows(

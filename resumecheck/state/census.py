@@ -68,6 +68,7 @@ class Census:
         tensor_paths: id of a parameter outside the model -> its path.
         owners: path -> the object there, so that an attribute that is missing can be set.
         shadows: paths that hold tensors of the shapes of the model's parameters: an average or another copy of them.
+        library: paths inside objects of installed libraries.
         left_out: path -> why it was not walked.
     """
 
@@ -78,11 +79,18 @@ class Census:
         self.tensor_paths: dict[int, str] = {}
         self.owners: dict[str, Any] = {}
         self.shadows: list[str] = []
+        self.library: list[str] = []
         self.left_out: dict[str, str] = {}
 
     def write(self, path: Path) -> None:
         """Store entries and what was left out as JSON."""
-        facts = {"entries": self.entries, "units": self.unit_of, "shadows": self.shadows, "left_out": self.left_out}
+        facts = {
+            "entries": self.entries,
+            "units": self.unit_of,
+            "shadows": self.shadows,
+            "library": self.library,
+            "left_out": self.left_out,
+        }
         path.write_text(json.dumps(facts), encoding="utf-8")
 
     def write_values(self, path: Path) -> None:
@@ -127,6 +135,7 @@ class _Walk:
         self.census = Census()
         self.seen: dict[int, Any] = {id(item): item for item in known}
         self.paths = paths
+        self.depth = 0
         self.shapes = collections.Counter(
             tuple(item.shape) for item in known if isinstance(item, torch.nn.Parameter) and item.requires_grad
         )
@@ -138,6 +147,8 @@ class _Walk:
         for location, name in self.paths.items():
             text = text.replace(location, name)
         self.census.entries[path] = text
+        if self.depth > 0:
+            self.census.library.append(path)
         if unit is not None:
             self.census.unit_of[path] = unit
 
@@ -150,6 +161,7 @@ class _Walk:
         if len(self.census.entries) >= MOST_ENTRIES:
             self.leave_out(path, f"more than {MOST_ENTRIES} values")
             return
+        self.depth = depth
         if isinstance(value, type):
             self.visit_class(value)
             return

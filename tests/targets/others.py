@@ -155,3 +155,22 @@ def trembling(output_dir):
 
 def trembling_and_forgetful(output_dir):
     return make_trainer(output_dir, TremblingAndForgetful)
+
+
+class ActsLate(TrainerCallback):
+    """Counts its own steps, and stops weight decay at the eighth: nothing shows before that."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def on_step_begin(self, args, state, control, optimizer=None, **kwargs):
+        self.steps += 1
+        if self.steps == 8:
+            for group in optimizer.param_groups:
+                group["betas"] = (0.5, 0.9)
+
+
+def acts_late(output_dir):
+    trainer = make_trainer(output_dir)
+    trainer.add_callback(ActsLate())
+    return trainer
