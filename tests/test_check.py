@@ -92,7 +92,7 @@ def test_what_cannot_be_sent_is_a_clear_error(workbench):
         ("tests/targets:build", "is a directory"),
         ("no.such.module:build", "there is no module 'no'"),
         (f"{PLAIN}:absent", "has no 'absent'; functions there: build"),
-        (f"{PLAIN}:ROWS", "ROWS is a int, expected a function"),
+        (f"{PLAIN}:ROWS", "ROWS is not a function but of type int"),
         (f"{PLAIN}:build_nothing", "returned None, expected a transformers.Trainer"),
         (
             "tests.targets.plain:make_arguments",

@@ -56,8 +56,12 @@ class Adapter(Protocol):
         """From now on train on `batches(step, micro)` where that is not None, in place of the run's own batches."""
         ...
 
-    def set_argument(self, name: str, text: str) -> None:
-        """Set one training argument; a UsageError where there is none of that name or the text does not fit."""
+    def argument(self, name: str, text: str) -> Any:
+        """The value that a text gives a training argument; a UsageError where it fits none."""
+        ...
+
+    def set_argument(self, name: str, value: Any) -> None:
+        """Set one training argument."""
         ...
 
     def arguments(self) -> dict[str, Any]:

@@ -85,8 +85,8 @@ class TrainerAdapter:
         batch = self._batches(step, micro) if self._batches is not None else None
         return own if batch is None else batch
 
-    def set_argument(self, name: str, text: str) -> None:
-        """Set one training argument, converted to the type that it has now."""
+    def argument(self, name: str, text: str) -> Any:
+        """A text converted to the type that a training argument has now."""
         from resumecheck.errors import UsageError
 
         args = self.trainer.args
@@ -101,7 +101,11 @@ class TrainerAdapter:
                 value = type(now)(text) if not (isinstance(now, int) and "." in text) else float(text)
         except (KeyError, ValueError) as error:
             raise UsageError(f"--on-resume {name}={text}: expected a {type(now).__name__} like {now!r}") from error
-        setattr(args, name, value)
+        return value
+
+    def set_argument(self, name: str, value: Any) -> None:
+        """Set one training argument."""
+        setattr(self.trainer.args, name, value)
 
     def train(self, resume_from: Path | None) -> None:
         """Train to the end."""

@@ -109,6 +109,7 @@ class Bench:
             stop=experiment.steps,
             census_at=experiment.points,
             live_at_end=experiment.keep_end,
+            on_resume=experiment.on_resume,
             hash_seed=seed,
         )
 

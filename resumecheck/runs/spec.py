@@ -44,7 +44,7 @@ class RunSpec:
         resume_step: the step of the checkpoint to load, None to start anew.
         census_at, live_at, tensors, gradients, batches_after, trace_at, live_at_end: see `adapters.recorder.Captures`.
         transplant: state to put in place, None for none.
-        on_resume: arguments to change.
+        on_resume: arguments to change in a resumed run; in others it is only checked that they can be.
         kill: (step, signal name): the run kills itself before the first forward after that step.
         hash_seed: which of the preloaded servers runs it.
     """

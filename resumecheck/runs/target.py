@@ -164,7 +164,9 @@ def load_factory(target: Target) -> Callable[[str], Any]:
             there = f"; functions there: {', '.join(sorted(known)[:8])}" if known else ""
             raise UsageError(f"target {target.name!r}: {module.__name__} has no {target.factory!r}{there}")
     if not callable(factory):
-        raise UsageError(f"target {target.name!r}: {target.factory} is a {type(factory).__name__}, expected a function")
+        raise UsageError(
+            f"target {target.name!r}: {target.factory} is not a function but of type {type(factory).__name__}"
+        )
     return factory
 
 

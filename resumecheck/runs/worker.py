@@ -88,7 +88,9 @@ class _Run:
         adapter = self.adapter = adapter_for(built, Path(spec.output_dir), spec.target.name)
         adapter.entry = factory
         for name, text in spec.on_resume:
-            adapter.set_argument(name, text)
+            value = adapter.argument(name, text)
+            if spec.kind == "resumed":
+                adapter.set_argument(name, value)
         writer = self.writer = TrajectoryWriter(Path(spec.directory))
         writer.describe(kind=spec.kind, target=spec.target.name, arguments=adapter.arguments(), versions=versions())
         captures = Captures(
