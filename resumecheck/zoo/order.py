@@ -78,18 +78,6 @@ def order_from_global_stream_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, train_sampling_strategy="sequential")
 
 
-class AddsAnEpochOnResume(OwnSamplerToldItsEpoch):
-    """Sets the epoch after the one that it resumes in."""
-
-    ahead = 1
-
-    def _run_epoch(self, **kwargs: Any) -> None:  # ty: ignore[incompatible-method-override]
-        resumed_in = kwargs["epochs_trained"] if kwargs["resume_from_checkpoint"] else None
-        sampler = kwargs["train_dataloader"].batch_sampler.sampler
-        sampler.ahead = self.ahead if kwargs["epoch"] == resumed_in else 0
-        super()._run_epoch(**kwargs)
-
-
 class IsAhead(IsToldItsEpoch):
     """Shuffles by the epoch and an offset."""
 
@@ -99,10 +87,17 @@ class IsAhead(IsToldItsEpoch):
         return iter(_order(self.epoch + self.ahead))
 
 
-class RunsAheadOnResume(AddsAnEpochOnResume):
-    """Resumes with the order of the next epoch."""
+class RunsAheadOnResume(OwnSampler):
+    """Resumes with the order of the epoch after the one that it resumes in."""
 
     sampler = IsAhead
+    ahead = 1
+
+    def _run_epoch(self, **kwargs: Any) -> None:  # ty: ignore[incompatible-method-override]
+        resumed_in = kwargs["epochs_trained"] if kwargs["resume_from_checkpoint"] else None
+        sampler = kwargs["train_dataloader"].batch_sampler.sampler
+        sampler.ahead = self.ahead if kwargs["epoch"] == resumed_in else 0
+        super()._run_epoch(**kwargs)
 
 
 class StaysInItsEpoch(RunsAheadOnResume):

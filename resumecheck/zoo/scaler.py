@@ -66,62 +66,61 @@ def scaler_growth_count_not_restored_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, ScalesGradients, max_grad_norm=0.5)
 
 
-class LeavesOutTheFirstStep(TinyTrainer):
-    """Reports its first step after a resume as skipped, so that the schedule lags by one."""
+class LeavesItsFlagSet(TinyTrainer):
+    """Finds the flag of a skipped step set after a resume, so that the schedule misses the step."""
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         super()._load_scaler(checkpoint)
-        if checkpoint is not None:
-            self.optimizer._is_overflow = True
+        self.optimizer._is_overflow = True
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        if self.state.global_step and self.optimizer._is_overflow and self.skipped:
+        loss = super().training_step(*args, **kwargs)
+        self.first_step = getattr(self, "first_step", self.state.global_step)
+        if self.state.global_step > self.first_step:
             self.optimizer._is_overflow = False
-        self.skipped = self.optimizer._is_overflow
+        return loss
+
+
+class ClearsItsFlag(LeavesItsFlagSet):
+    """Clears the flag before the first step."""
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        self.optimizer._is_overflow = False
         return super().training_step(*args, **kwargs)
-
-    skipped = False
-
-
-class SkipsNothing(LeavesOutTheFirstStep):
-    """Loads the scaler as the Trainer does."""
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        super(LeavesOutTheFirstStep, self)._load_scaler(checkpoint)
 
 
 def first_step_counts_as_skipped(output_dir: str) -> Trainer:
-    return make_trainer(output_dir, LeavesOutTheFirstStep)
+    return make_trainer(output_dir, LeavesItsFlagSet)
 
 
 def first_step_counts_as_skipped_twin(output_dir: str) -> Trainer:
-    return make_trainer(output_dir, SkipsNothing)
+    return make_trainer(output_dir, ClearsItsFlag)
 
 
 class ScalesByANumber(TinyBert):
     """Scales its loss by a number that grows with every call."""
 
-    persistent = False
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.scale = 1.0
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self.scale *= 1.1
+        return super().loss_of(logits, labels) * self.scale
+
+
+class ScalesByABuffer(TinyBert):
+    """Keeps the scale in a buffer."""
+
     scale: Tensor
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
-        self.growing = 1.0
-        if self.persistent:
-            self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("scale", torch.tensor(1.0))
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.persistent:
-            self.scale.mul_(1.1)
-            return super().loss_of(logits, labels) * self.scale
-        self.growing *= 1.1
-        return super().loss_of(logits, labels) * self.growing
-
-
-class ScalesByABuffer(ScalesByANumber):
-    """Keeps the scale in a buffer."""
-
-    persistent = True
+        self.scale.mul_(1.1)
+        return super().loss_of(logits, labels) * self.scale
 
 
 def scale_of_the_loss_as_number(output_dir: str) -> Trainer:

@@ -10,7 +10,7 @@ import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingWarmRestarts, LambdaLR, LinearLR, SequentialLR
 from transformers import Trainer
 
-from resumecheck.zoo.setups import Rows, TinyTrainer, make_trainer
+from resumecheck.zoo.setups import FewRows, TinyTrainer, make_trainer
 
 
 class StartsItsScheduleAgain(TinyTrainer):
@@ -279,10 +279,3 @@ def plateau_count_not_restored(output_dir: str) -> Trainer:
 
 def plateau_count_not_restored_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, WaitsForAPlateauAndRemembers, eval_rows=FewRows(), **PLATEAU)
-
-
-class FewRows(Rows):
-    """The first eight rows."""
-
-    def __len__(self) -> int:
-        return 8
