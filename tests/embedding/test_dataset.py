@@ -1,0 +1,220 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from resumecheck.embedding.dataset import Sample, find_files, load_train_dataset, read_rows
+from resumecheck.embedding.sampler import SampleId
+from resumecheck.embedding.settings import EmbeddingSettings
+from resumecheck.errors import UsageError
+from tests.embedding import tiny
+
+EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "flagembedding_example"
+
+
+def load(path, *, group_size=3, seed=3, settings=None, **changes):
+    settings = settings or EmbeddingSettings()
+    cache = changes.pop("cache_path", str(Path(path).parent / "cache"))
+    return load_train_dataset([str(path)], settings, group_size=group_size, seed=seed, cache_path=cache)
+
+
+@pytest.fixture
+def one_row(tmp_path):
+    def write(**fields):
+        row = {"query": "a question", "pos": ["an answer"], "neg": ["another"], **fields}
+        return tiny.write_rows(tmp_path / "rows.jsonl", [row])
+
+    return write
+
+
+# --- a sample is a pure function of (seed, epoch, row) ---------------------------------------------------------------
+
+
+def test_a_sample_does_not_depend_on_what_was_asked_for_before(data):
+    import random
+
+    import numpy as np
+
+    first, second = load(data), load(data)
+    backwards = [first[SampleId(1, row)] for row in reversed(range(tiny.ROWS))]
+    random.seed(1), np.random.seed(1)
+    assert [second[SampleId(1, row)] for row in range(tiny.ROWS)] == backwards[::-1]
+
+
+def test_a_sample_is_the_same_in_a_worker_process(data):
+    dataset = load(data)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert [copy[SampleId(0, row)] for row in range(5)] == [dataset[SampleId(0, row)] for row in range(5)]
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"epoch": 1}])
+def test_seed_and_epoch_each_change_the_samples(data, change):
+    def samples(seed=3, epoch=0):
+        dataset = load(data, seed=seed)
+        return [dataset[SampleId(epoch, row)] for row in range(tiny.ROWS)]
+
+    assert samples(**change) != samples()
+
+
+def test_a_sample_is_the_query_one_positive_and_distinct_negatives(data):
+    rows, dataset = tiny.rows(tiny.ROWS), load(data, group_size=5)
+    for number, row in enumerate(rows):
+        sample = dataset[SampleId(0, number)]
+        assert sample.query == row["query"]
+        assert sample.passages[0] in row["pos"]
+        assert len(set(sample.passages[1:])) == 4
+        assert set(sample.passages[1:]) <= set(row["neg"])
+
+
+def test_every_positive_and_negative_is_chosen_in_some_epoch(data):
+    row, dataset = tiny.rows(1)[0], load(data)
+    seen = {text for epoch in range(40) for text in dataset[SampleId(epoch, 0)].passages}
+    assert seen == {*row["pos"], *row["neg"]}
+
+
+def test_too_few_negatives_are_given_several_times(one_row):
+    sample = load(one_row(neg=["x", "y"]), group_size=6)[SampleId(0, 0)]
+    assert sorted(sample.passages[1:]) in (["x", "x", "x", "y", "y"], ["x", "x", "y", "y", "y"])
+
+
+def test_a_group_of_one_needs_no_negatives(one_row):
+    assert load(one_row(neg=[]), group_size=1)[SampleId(0, 0)] == Sample("a question", ["an answer"])
+
+
+# --- instructions ----------------------------------------------------------------------------------------------------
+
+
+def test_instructions_are_put_before_queries_and_passages(one_row):
+    settings = EmbeddingSettings(
+        query_instruction_for_retrieval="Find",
+        query_instruction_format="{}:\\n{}",
+        passage_instruction_for_retrieval="Text",
+        passage_instruction_format="{} {}",
+    )
+    sample = load(one_row(), settings=settings, group_size=2)[SampleId(0, 0)]
+    assert sample == Sample("Find:\na question", ["Text an answer", "Text another"])
+
+
+def test_the_prompt_of_a_row_takes_the_place_of_the_instruction(one_row):
+    settings = EmbeddingSettings(query_instruction_for_retrieval="Find", query_instruction_format="{} {}")
+    assert load(one_row(prompt="Seek"), settings=settings, group_size=1)[SampleId(0, 0)].query == "Seek a question"
+
+
+def test_without_an_instruction_a_prompt_is_not_used(one_row):
+    assert load(one_row(prompt="Seek"), group_size=1)[SampleId(0, 0)].query == "a question"
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_files_of_a_directory_are_read_in_sorted_order_at_any_depth(tmp_path):
+    for name in ("b.jsonl", "a/z.jsonl", "c.json", "a/a.jsonl", "notes.txt"):
+        tiny.write_rows(tmp_path / "data" / name, tiny.rows(1))
+    found = find_files([str(tmp_path / "data")])
+    assert [file.path.relative_to(tmp_path / "data").as_posix() for file in found] == [
+        "a/a.jsonl",
+        "a/z.jsonl",
+        "b.jsonl",
+        "c.json",
+    ]
+
+
+def test_several_files_are_one_data_set_in_the_order_given(tmp_path):
+    paths = [
+        str(tiny.write_rows(tmp_path / f"{name}.jsonl", tiny.rows(2, seed=seed))) for seed, name in enumerate("ba")
+    ]
+    dataset = load_train_dataset(paths, EmbeddingSettings(), group_size=1, seed=0, cache_path=str(tmp_path / "cache"))
+    expected = [row["query"] for seed in range(2) for row in tiny.rows(2, seed=seed)]
+    assert [dataset[SampleId(0, row)].query for row in range(4)] == expected
+
+
+def test_the_fingerprint_follows_the_content(one_row):
+    before = load(one_row()).fingerprint
+    assert before == load(one_row()).fingerprint
+    assert before[0]["name"] == "rows.jsonl"
+    assert before != load(one_row(query="another question")).fingerprint
+
+
+def test_changed_files_are_read_again(one_row):
+    load(one_row())
+    assert load(one_row(query="another question"), group_size=1)[SampleId(0, 0)].query == "another question"
+
+
+def test_empty_lines_are_no_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n" + json.dumps(tiny.rows(1)[0]) + "\n\n")
+    assert len(load(path)) == 1
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason=f"the example files of FlagEmbedding are not in {EXAMPLES}")
+def test_the_example_files_of_flagembedding_are_read(tmp_path):
+    dataset = load_train_dataset(
+        [str(EXAMPLES)], EmbeddingSettings(), group_size=4, seed=0, cache_path=str(tmp_path / "cache")
+    )
+    assert len(dataset) == 80
+    assert {len(dataset[SampleId(0, row)].passages) for row in range(80)} == {4}
+    nli = next(row for row in range(80) if dataset.rows[row]["neg_scores"])
+    assert len(dataset.rows[nli]["neg_scores"]) == len(dataset.rows[nli]["neg"])
+
+
+# --- what cannot be used ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"query": None}, "query: expected a text, found nothing"),
+        ({"query": ["q"]}, "query: expected a text, found a list"),
+        ({"pos": "p"}, "pos: expected a list of texts, found a text"),
+        ({"pos": []}, "pos: expected at least one text, found none"),
+        ({"pos": ["p", 3]}, "pos[1]: expected a list of texts, found a number"),
+        ({"neg": None}, "neg: expected at least one text, found none"),
+        ({"neg": {"a": 1}}, "neg: expected a list of texts, found an object"),
+        ({"prompt": 3}, "prompt: expected a text, found a number"),
+        ({"type": True}, "type: expected a text, found true or false"),
+        ({"pos_scores": ["high"]}, "pos_scores[0]: expected a list of numbers, found a text"),
+        ({"neg_scores": [0.1, 0.2]}, "neg_scores: 2 scores for 1 texts in neg"),
+    ],
+)
+def test_a_malformed_row_is_an_error_with_file_line_and_field(tmp_path, fields, message):
+    good = tiny.rows(1)[0]
+    path = tiny.write_rows(tmp_path / "rows.jsonl", [good, {"query": "q", "pos": ["p"], "neg": ["n"], **fields}])
+    with pytest.raises(UsageError) as error:
+        load(path)
+    assert str(error.value).splitlines()[0] == f"{path}:2: {message}"
+
+
+@pytest.mark.parametrize(("line", "message"), [("{", "not JSON"), ("[1]", "expected an object")])
+def test_a_line_that_is_no_row_is_an_error_with_file_and_line(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{json.dumps(tiny.rows(1)[0])}\n{line}\n")
+    with pytest.raises(UsageError, match=f"rows.jsonl:2: {message}"):
+        load(path)
+
+
+def test_missing_negatives_say_what_to_do(one_row):
+    with pytest.raises(UsageError, match="--train_group_size 1"):
+        load(one_row(neg=[]))
+
+
+def test_a_file_without_rows_is_an_error(tmp_path):
+    path = tmp_path / "empty.jsonl"
+    path.write_text("\n")
+    with pytest.raises(UsageError, match="no rows in"):
+        read_rows(find_files([str(path)]), needs_negatives=False, cache_path=str(tmp_path / "cache"))
+
+
+def test_a_path_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="absent: no such file or directory"):
+        find_files([str(tmp_path / "absent")])
+
+
+def test_a_directory_without_data_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match=r"holds no \.jsonl or \.json file"):
+        find_files([str(tmp_path)])
+
+
+def test_a_file_that_is_given_twice_is_an_error(data):
+    with pytest.raises(UsageError, match="given more than once"):
+        find_files([str(data), str(data.parent / "train.jsonl")])
