@@ -76,6 +76,7 @@ class Workbench:
         tolerance: str = "bitwise",
         interrupt: str = "stop",
         on_resume: Mapping[str, str] | None = None,
+        twice: bool = False,
     ) -> Verdict:
         """Interrupt and resume the target at each resume point, and say whether it is still the same run.
 
@@ -87,11 +88,13 @@ class Workbench:
             tolerance: `bitwise`, `noise`, `ulp:N` or `close:RTOL,ATOL`.
             interrupt: `stop` takes the checkpoints from a run that goes on; `sigterm` and `sigkill` kill a run there.
             on_resume: training arguments that the resumed runs change.
+            twice: also interrupt each resumed run half way to its end, and resume it again.
 
         Raises:
             UsageError: an option or the target cannot be used.
         """
         from resumecheck.compare.tolerance import parse_tolerance
+        from resumecheck.diagnose.point import second_point
 
         found = find_target(target)
         parsed = parse_tolerance(tolerance)
@@ -102,12 +105,15 @@ class Workbench:
         try:
             length, points = self.plan(found, steps=steps, at=at)
             changes = tuple(sorted((on_resume or {}).items()))
-            experiment = Experiment(found, length, tuple(points), changes, interrupt, keep_end=not parsed.bitwise)
-            return self._experiment(experiment, horizon, parsed)
+            again = tuple(second_point(point, length) for point in points) if twice else ()
+            experiment = Experiment(
+                found, length, tuple(points), changes, interrupt, keep_end=not parsed.bitwise, again=again
+            )
+            return self._experiment(experiment, horizon, parsed, twice=twice)
         except TargetError as error:
             return Verdict(found.name, "error", tolerance, 0, self.bench.steps_used(), False, error=str(error))
 
-    def _experiment(self, experiment: Experiment, horizon: str, tolerance: Any) -> Verdict:
+    def _experiment(self, experiment: Experiment, horizon: str, tolerance: Any, *, twice: bool) -> Verdict:
         from resumecheck.diagnose.determinism import judge_source
         from resumecheck.diagnose.point import Judge
 
@@ -129,6 +135,9 @@ class Workbench:
             plan = horizons(experiment.points, horizon, last, _crossings(reference, source))
             points = list(bench.threads.map(lambda item: judge.judge(*item), plan))
             points = _escalated(points, lambda point: judge.judge(point, "end", last))
+            if twice:
+                again = [point.step for point in points if point.verdict == "equivalent" and last - point.step > 1]
+                points += bench.threads.map(judge.judge_again, again)
         outcome: Outcome = "equivalent"
         if not judgement.repeats:
             outcome = "nondeterministic"

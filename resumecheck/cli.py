@@ -82,7 +82,10 @@ def _verify(options: argparse.Namespace) -> int:
 
     given = {option.name: getattr(options, option.name) for option in SHARED}
     on_resume = _pairs(options.on_resume)
-    settings = read_options({**given, "interrupt": options.interrupt, "on_resume": on_resume}, "resumecheck verify")
+    settings = read_options(
+        {**given, "interrupt": options.interrupt, "on_resume": on_resume, "twice": options.twice or None},
+        "resumecheck verify",
+    )
     if options.json is not None:
         json_file.check_writable(options.json)
 
@@ -155,6 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("target", metavar="TARGET", help="what is checked: pkg.module:build or path/to/file.py:build")
     for option in SHARED:
         verify.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help)
+    verify.add_argument(
+        "--twice", action="store_true", help="interrupt each resumed run too, half way to its end, and resume it again"
+    )
     verify.add_argument("--interrupt", choices=INTERRUPTS, help="how the run is interrupted (default: stop)")
     verify.add_argument(
         "--on-resume",

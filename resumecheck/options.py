@@ -110,7 +110,7 @@ SHARED: tuple[Option, ...] = (
 )
 
 #: What a marker or a call of the fixture may set: the shared options and those that make sense only there.
-NAMES: tuple[str, ...] = (*(option.name for option in SHARED), "interrupt", "on_resume")
+NAMES: tuple[str, ...] = (*(option.name for option in SHARED), "interrupt", "on_resume", "twice")
 
 
 def read_options(values: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class ResumePoint:
         latent: state that came back different and had no effect on any step up to the horizon.
         window: the steps around the divergence.
         compared: how many steps after the resume point were compared.
+        resumes: how many times the run has been resumed: 2 where a resumed run was interrupted and resumed again.
     """
 
     step: int
@@ -95,6 +96,7 @@ class ResumePoint:
     latent: tuple[Finding, ...] = ()
     window: tuple[StepPair, ...] = ()
     compared: int = 0
+    resumes: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -254,3 +254,15 @@ def test_a_cosmetic_counter_costs_one_run_to_the_end_not_all(workbench):
     verdict = workbench.verify("tests.targets.mutants:python_counter_twin", steps=12, at="every", horizon="next")
     assert verdict.equivalent
     assert [point.horizon for point in verdict.resume_points].count("end") <= 3
+
+
+def test_a_second_resume_shows_what_the_first_does_not(workbench):
+    once = workbench.verify("tests.targets.others:second_resume_is_wrong", steps=12, at=[4])
+    assert once.equivalent
+    twice = workbench.verify("tests.targets.others:second_resume_is_wrong", steps=12, at=[4], twice=True)
+    assert [(point.step, point.resumes, point.verdict) for point in twice.resume_points] == [
+        (4, 1, "equivalent"),
+        (8, 2, "diverged"),
+    ]
+    assert "model.calls: expected 8, got 4" in twice.resume_points[1].findings[0].message
+    assert workbench.verify("tests.targets.others:second_resume_is_right", steps=12, at=[4], twice=True).equivalent

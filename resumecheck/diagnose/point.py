@@ -76,6 +76,23 @@ class Judge:
             )
         )
 
+    def judge_again(self, point: int) -> ResumePoint:
+        """Interrupt the run that was resumed from `point` half way to its end, and resume it again."""
+        second = second_point(point, self.last_step)
+        first = self.bench.resumed(
+            self.experiment,
+            self.source,
+            point,
+            stop=self.last_step if self.experiment.steps is not None else None,
+            label="and interrupted again",
+            save_at=(second,),
+            census_at=(second,),
+        )
+        if not first.complete:
+            return dataclasses.replace(self._failure(point, "end", first), resumes=2)
+        judged = dataclasses.replace(self, source=first).judge(second, "end", self.last_step)
+        return dataclasses.replace(judged, resumes=2)
+
     def _differences(self, point: int, resumed: Run, until: int) -> tuple[Run, list[Difference]]:
         """Against the reference; where saving has changed the source run, against the one that it follows."""
         differences = self._against(self.reference, point, resumed, until)
@@ -316,6 +333,11 @@ class Judge:
             finding(name, "suspected", f"{words(difference)}; no effect on any step up to {until}")
             for name, difference in seen.items()
         )
+
+
+def second_point(point: int, last: int) -> int:
+    """Where a run that was resumed from `point` is interrupted again: half way to its end."""
+    return (point + last + 1) // 2
 
 
 def _unexplained(blames: list[Blame]) -> bool:

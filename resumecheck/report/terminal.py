@@ -142,7 +142,8 @@ def _kind(point: ResumePoint) -> tuple[str, ...]:
 
 
 def _point(point: ResumePoint) -> Iterator[str]:
-    yield f"resumed from step {point.step}: {_first_difference(point)}"
+    again = "a second time " if point.resumes > 1 else ""
+    yield f"resumed {again}from step {point.step}: {_first_difference(point)}"
     divergence = point.first_divergence
     if divergence is not None:
         rung = RUNGS.get(divergence.rung)
@@ -289,6 +290,8 @@ def _command(verdict: Verdict, failed: Sequence[ResumePoint]) -> str | None:
     points = failed or verdict.resume_points
     if points:
         words += ["--at", str(points[0].step)]
+    if points and points[0].resumes > 1:
+        words += ["--twice"]
     if verdict.tolerance != "bitwise":
         words += ["--tolerance", verdict.tolerance]
     return shlex.join(words)
@@ -306,7 +309,7 @@ def _table_of_points(verdict: Verdict) -> Any:
         divergence = point.first_divergence
         cause = f"{point.findings[0].code}, {point.findings[0].status}" if point.findings else ""
         table.add_row(
-            f"  {point.step}",
+            f"  {point.step}" + (" (second resume)" if point.resumes > 1 else ""),
             "the end" if point.horizon == "end" else "the next point",
             str(point.compared),
             f"[{_COLOURS[point.verdict]}]{point.verdict}[/]",

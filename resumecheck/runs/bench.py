@@ -61,6 +61,7 @@ class Experiment:
         on_resume: arguments to change in resumed runs.
         interrupt: `stop`, or the signal by which the source run is killed after each checkpoint.
         keep_end: whether runs store the tensors that they end with, for a comparison within a tolerance.
+        again: points of second resumes.
     """
 
     target: Target
@@ -69,6 +70,12 @@ class Experiment:
     on_resume: tuple[tuple[str, str], ...] = ()
     interrupt: str = "stop"
     keep_end: bool = False
+    again: tuple[int, ...] = ()
+
+    @property
+    def moments(self) -> tuple[int, ...]:
+        """Where the runs are looked at closely: the resume points, and the points of second resumes."""
+        return tuple(sorted({*self.points, *self.again}))
 
 
 class Bench:
@@ -107,7 +114,7 @@ class Bench:
             "reference",
             key=repeat,
             stop=experiment.steps,
-            census_at=experiment.points,
+            census_at=experiment.moments,
             live_at_end=experiment.keep_end,
             on_resume=experiment.on_resume,
             hash_seed=seed,
@@ -123,7 +130,7 @@ class Bench:
             key=repeat,
             stop=experiment.steps,
             save_at=experiment.points,
-            census_at=experiment.points,
+            census_at=experiment.moments,
             live_at_end=experiment.keep_end,
             hash_seed=SOURCE_SEED,
             **captures,

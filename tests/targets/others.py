@@ -1,11 +1,12 @@
 """Set-ups that fail, do not repeat themselves, lose two states at once, or look broken and are not."""
 
 import os
+from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback
 
-from tests.targets.mutants import MomentsRounded
+from tests.targets.mutants import CountsCalls, MomentsRounded
 from tests.targets.plain import ROWS, Rows, make_model, make_trainer
 
 
@@ -174,3 +175,34 @@ def acts_late(output_dir):
     trainer = make_trainer(output_dir)
     trainer.add_callback(ActsLate())
     return trainer
+
+
+class SavesWhatItCountedItself(Trainer):
+    """The count is right after one resume: what is saved then is the count since the load."""
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        file = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / "calls.txt"
+        file.write_text(str(self.model.calls - self.model.loaded * self.forgets))
+
+    forgets = 1
+
+    def _load_from_checkpoint(self, checkpoint, model=None):
+        super()._load_from_checkpoint(checkpoint, model)
+        self.model.calls = self.model.loaded = int((Path(checkpoint) / "calls.txt").read_text())
+
+
+class SavesAllThatWasCounted(SavesWhatItCountedItself):
+    forgets = 0
+
+
+class CountsFromALoad(CountsCalls):
+    loaded = 0
+
+
+def second_resume_is_wrong(output_dir):
+    return make_trainer(output_dir, SavesWhatItCountedItself, model=make_model(CountsFromALoad))
+
+
+def second_resume_is_right(output_dir):
+    return make_trainer(output_dir, SavesAllThatWasCounted, model=make_model(CountsFromALoad))
