@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
@@ -99,6 +100,7 @@ class ArgumentParser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print below the list of all options."""
+        message = re.sub(r"^argument (--\w+)\S*:", r"\1:", message)  # argparse names the option with all its spellings
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def parse(self, argv: Sequence[str] | None) -> tuple[Any, ...]:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 DEFAULT_DIRECTORY, DIRECTORY_VARIABLE = "resumecheck-demo", "RESUMECHECK_DEMO"
 
 #: The run that is killed: length, a checkpoint every so many steps, and after which checkpoint it is killed.
-STEPS, SAVE_STEPS, KILLED_AFTER = 45, 15, 15
-LOGGING_STEPS = 5
+STEPS, SAVE_STEPS, KILLED_AFTER = 30, 10, 10
+LOGGING_STEPS = 2
 
 #: The check: two epochs of 6 steps, resumed in the first and in the second.
 CHECKED_ROWS, CHECKED_STEPS, CHECKED_AT = 48, 12, (4, 9)
@@ -122,7 +122,7 @@ class Demo:
     def run(self) -> Summary:
         """All stages, with progress."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=self.console) as progress:
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
 
             def stage(text: str) -> Callable[[str], None]:
                 task = progress.add_task(text)
@@ -230,13 +230,13 @@ class Demo:
 
 
 def train_options(encoder: Path, directory: Path, name: str) -> list[str]:
-    """Everything but data and length: chosen on the training modules."""
+    """Everything but data and length: usual values, not tuned on the test modules."""
     options = {
         "model_name_or_path": encoder,
         "output_dir": directory / name,
         "cache_path": directory / "cache",
         "train_group_size": 2,
-        "per_device_train_batch_size": 32,
+        "per_device_train_batch_size": 16,
         "learning_rate": 5e-5,
         "warmup_steps": 6,
         "query_max_len": 32,
