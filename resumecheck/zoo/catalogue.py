@@ -323,7 +323,7 @@ SPECIMENS: tuple[Specimen, ...] = (
     _specimen("chance.unseeded_generator", "nondeterminism", "a generator without a seed", "own",
         "the loss draws from a numpy Generator without a seed"),
     _specimen("chance.order_of_a_set", "nondeterminism", "the order of a set", "pytorch #6031",
-        "the collator depends on the order of a set of words, and so on the hash seed"),
+        "the collator orders tokens by a set of words, and so by the hash seed"),
     _specimen("chance.weighed_by_the_clock", "nondeterminism", "the clock", "own",
         "a step is weighed by the time that the last one took"),
     _specimen("chance.rows_salted_by_the_system", "nondeterminism", "a generator without a seed", "own",

@@ -44,16 +44,15 @@ def unseeded_generator_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, model=make_model(DrawsSeeded))
 
 
-class WeighsByWords:
-    """A collator that takes weights of classes in the order of a set of words, which depends on the hash seed."""
+class OrdersByWords:
+    """A collator that puts tokens in the order of a set of words, which depends on the hash seed."""
 
     def __init__(self, words: Any) -> None:
         self.words = words
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = default_data_collator(rows)
-        shift = [word for word in self.words if len(word) < 8].index("recheck")
-        batch["input_ids"] = batch["input_ids"].roll(shift, 1)
+        batch["input_ids"] = batch["input_ids"][:, [WORDS.index(word) for word in self.words]]
         return batch
 
 
@@ -61,11 +60,11 @@ WORDS = ("recheck", "resume", "step", "epoch", "moment", "weight", "stream", "or
 
 
 def order_of_a_set(output_dir: str) -> Trainer:
-    return make_trainer(output_dir, collator=WeighsByWords(set(WORDS)))
+    return make_trainer(output_dir, collator=OrdersByWords(set(WORDS)))
 
 
 def order_of_a_set_twin(output_dir: str) -> Trainer:
-    return make_trainer(output_dir, collator=WeighsByWords(sorted(set(WORDS))))
+    return make_trainer(output_dir, collator=OrdersByWords(sorted(set(WORDS))))
 
 
 class WatchesTheClock(TinyTrainer):

@@ -11,6 +11,13 @@ import pytest
 from resumecheck.zoo.catalogue import SPECIMENS
 from tests.zoo.harness import End
 
+#: One specimen of each component for `make quick`; the others are slow because they are many.
+FIRST = {specimen.component: specimen for specimen in reversed(SPECIMENS)}
+CASES = [
+    pytest.param(specimen, id=specimen.name, marks=() if FIRST[specimen.component] is specimen else (pytest.mark.slow,))
+    for specimen in SPECIMENS
+]
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -36,7 +43,7 @@ def observe(servers, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda specimen: specimen.name)
+@pytest.mark.parametrize("specimen", CASES)
 def test_a_mutant_changes_the_run(observe, specimen):
     seen = observe(specimen.mutant, specimen.at)
     assert not seen.reference.error
@@ -53,7 +60,7 @@ def test_a_mutant_changes_the_run(observe, specimen):
             assert end.result != seen.reference.result
 
 
-@pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda specimen: specimen.name)
+@pytest.mark.parametrize("specimen", CASES)
 def test_a_twin_does_not(observe, specimen):
     seen = observe(specimen.twin, specimen.at)
     for end in (seen.reference, seen.saving, *seen.resumed.values()):
