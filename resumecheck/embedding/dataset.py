@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -38,6 +39,11 @@ _FEATURES = datasets.Features(
         "type": datasets.Value("string"),
     }
 )
+
+
+#: FlagEmbedding's mark on a file or directory whose rows must not be negatives for each other.
+_SUFFIX = "no_in_batch_neg"
+_LOG = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
@@ -108,6 +114,9 @@ def load_train_dataset(
         UsageError: a path or a row cannot be used.
     """
     files = find_files(paths)
+    marked = [str(file.path) for file in files if _wants_no_in_batch_negatives(file.path)]
+    if marked:
+        _LOG.warning("%s: named `%s`, yet batches are mixed and other rows' passages are negatives", marked[0], _SUFFIX)
     rows = read_rows(files, needs_negatives=group_size > 1, cache_path=cache_path)
     return TrainDataset(rows, files, settings, group_size=group_size, seed=seed)
 
@@ -134,6 +143,10 @@ def find_files(paths: Sequence[str]) -> list[DataFile]:
         if resolved.count(path) > 1:
             raise UsageError(f"--train_data: {path} is given more than once; its rows would count twice")
     return [DataFile(path, _digest(path)) for path in found]
+
+
+def _wants_no_in_batch_negatives(path: Path) -> bool:
+    return path.stem.endswith(_SUFFIX) or path.parent.name.endswith(_SUFFIX)
 
 
 def read_rows(files: Sequence[DataFile], *, needs_negatives: bool, cache_path: str | None = None) -> datasets.Dataset:

@@ -158,6 +158,14 @@ def test_the_example_files_of_flagembedding_are_read(tmp_path):
     assert len(dataset.rows[nli]["neg_scores"]) == len(dataset.rows[nli]["neg"])
 
 
+def test_a_mark_that_has_no_effect_yet_is_a_warning(tmp_path, caplog):
+    load(tiny.write_rows(tmp_path / "topics-no_in_batch_neg" / "a.jsonl", tiny.rows(1)))
+    assert "no_in_batch_neg" in caplog.text
+    caplog.clear()
+    load(tiny.write_rows(tmp_path / "plain" / "a.jsonl", tiny.rows(1)))
+    assert not caplog.text
+
+
 # --- what cannot be used ---------------------------------------------------------------------------------------------
 
 

@@ -22,16 +22,19 @@ POINTS = (2, 4, 6)
 REPOSITORY = Path(__file__).parents[2]
 
 
-def start(options: list[str]) -> subprocess.Popen:
-    command = [sys.executable, "-m", "resumecheck.embedding.train", *options]
+TWO_PROCESSES = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+
+
+def start(options: list[str], launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    command = [sys.executable, "-m", *launcher, "resumecheck.embedding.train", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def run(options: list[str]) -> None:
-    process = start(options)
+def run(options: list[str], launcher: tuple[str, ...] = ()) -> None:
+    process = start(options, launcher)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
 
@@ -40,7 +43,7 @@ def final_state(output_dir: Path) -> dict:
     """Everything that a finished run has: weights, optimizer, schedule, random streams, and what it logged."""
     last = output_dir / "checkpoint-8"
     with safe_globals():
-        streams = torch.load(last / "rng_state.pth", weights_only=True)
+        streams = torch.load(next(last.glob("rng_state*.pth")), weights_only=True)
     history = json.loads((last / "trainer_state.json").read_text())["log_history"]
     return {
         "weights": safetensors.torch.load_file(output_dir / "model.safetensors"),
@@ -123,6 +126,18 @@ def test_a_run_killed_with_sigkill_goes_on_from_its_latest_checkpoint(uninterrup
         process.communicate()
     run([*options, "--resume_from_checkpoint", "latest"])
     assert differences(uninterrupted, final_state(tmp_path / "out")) == []
+
+
+def test_two_processes_resumed_in_a_later_epoch_end_as_when_uninterrupted(encoder, data, tmp_path):
+    # Where a custom batch sampler depends on `set_epoch`, this resume gets the order of epoch 0.
+    def options(name: str, **changes: object) -> list[str]:
+        plain = {"gradient_accumulation_steps": 1, "ddp_backend": "gloo", "save_strategy": "steps"}
+        return tiny.train_options(encoder, data, tmp_path / name, **plain, **changes)
+
+    run(options("source", save_steps=2), TWO_PROCESSES)
+    middle_of_second_epoch = tmp_path / "source" / "checkpoint-6"
+    run(options("resumed", save_steps=8, resume_from_checkpoint=middle_of_second_epoch), TWO_PROCESSES)
+    assert differences(final_state(tmp_path / "source"), final_state(tmp_path / "resumed")) == []
 
 
 @pytest.mark.resumecheck(at=[2, 4, 6])
