@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from resumecheck.zoo.hidden import CountsCalls, CountsCallsForDisplay
 from resumecheck.zoo.setups import TinyTrainer, make_model, make_trainer
@@ -39,6 +40,29 @@ def optimizer_file_under_another_name(output_dir: str) -> Trainer:
 
 def optimizer_file_under_another_name_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, RenamesItBack)
+
+
+class RemovesLargeFiles(TrainerCallback):
+    """Removes the optimizer's file from each checkpoint, to save space."""
+
+    removed = "optimizer.pt"
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / self.removed).unlink()
+
+
+class RemovesArguments(RemovesLargeFiles):
+    """Removes the copy of the arguments, which no resume reads."""
+
+    removed = "training_args.bin"
+
+
+def large_files_removed(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, callbacks=[RemovesLargeFiles()])
+
+
+def large_files_removed_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, callbacks=[RemovesArguments()])
 
 
 def only_the_model_saved(output_dir: str) -> Trainer:

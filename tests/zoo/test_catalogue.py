@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from resumecheck.state.components import COMPONENTS
 from resumecheck.zoo.catalogue import SPECIMENS, by_name
 
 
@@ -19,6 +20,13 @@ def test_names_are_unique_and_can_be_asked_for():
     assert all(by_name(specimen.name) is specimen for specimen in SPECIMENS)
     with pytest.raises(KeyError, match="no specimen is called 'nonsense'"):
         by_name("nonsense")
+
+
+def test_every_component_that_a_cpu_has_is_covered_by_many_mechanisms():
+    assert {specimen.component for specimen in SPECIMENS} == COMPONENTS.keys() - {"rng-cuda"}
+    assert all(component in COMPONENTS for specimen in SPECIMENS for component in specimen.accepted)
+    assert len(SPECIMENS) >= 64
+    assert len({specimen.mechanism for specimen in SPECIMENS}) >= 24
 
 
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda specimen: specimen.name)
