@@ -132,9 +132,10 @@ class Report:
             return f"{numbers[name]} of {total} ({numbers[name] / total:.0%})"
 
         return (
-            f"{total} mutants by {numbers['mechanisms']} mechanisms: {share('detected')} detected, {share('named')} with "
-            f"the lost component first,\n{share('named_acceptably')} with an acceptable one first, "
-            f"{share('confirmed')} confirmed; {numbers['twins_blamed']} of {total} clean twins blamed"
+            f"{total} mutants by {numbers['mechanisms']} mechanisms: {share('detected')} detected, "
+            f"{share('named')} with the lost component first,\n"
+            f"{share('named_acceptably')} with an acceptable one first, {share('confirmed')} confirmed; "
+            f"{numbers['twins_blamed']} of {total} clean twins blamed"
         )
 
     def to_json(self) -> dict[str, Any]:
