@@ -193,7 +193,7 @@ SPECIMENS: tuple[Specimen, ...] = (
         "ms-swift #10050", "the sampler shuffles by a count of its own, which is 0 in a new process",
         at=SECOND_EPOCH, also=("hidden-state",)),
     _specimen("order.order_from_global_stream", "data-order", "the data draws from a global stream",
-        "transformers #25872", "the order of an epoch is drawn from torch's global stream, which a resume restores later",
+        "transformers #25872", "an epoch's order is drawn from torch's global stream, which a resume restores later",
         at=SECOND_EPOCH, also=("rng-torch",)),
     _specimen("order.order_of_the_next_epoch", "data-order", "counted one off", "accelerate #2823",
         "the resumed epoch has the order of the next one"),

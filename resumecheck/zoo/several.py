@@ -1,5 +1,5 @@
 """Several states lost at once."""
-# ruff: noqa: D103 - methods override those of transformers; what a build does is told in catalogue.py
+# ruff: noqa: D102, D103 - methods override those of transformers; what a build does is told in catalogue.py
 
 from __future__ import annotations
 
