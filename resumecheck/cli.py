@@ -45,6 +45,15 @@ examples:
   resumecheck verify train.py:build --steps 12 --at 4,9 --json verdict.json
   resumecheck verify my_project.training:build --at every --horizon next
 """
+_ZOO_DESCRIPTION = """\
+Check every specimen of the zoo: small training set-ups, each of which loses one state in a way that is known, most of
+them from public bug reports, and for each a clean twin that loses nothing. The table says for each specimen whether the
+mutant is detected, which component is blamed first, whether that is confirmed, and whether the twin is left alone."""
+_ZOO_EXAMPLES = """\
+examples:
+  resumecheck zoo
+  resumecheck zoo lr-scheduler moments_rounded_to_bf16 --json zoo.json
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in TRAINER_COMMANDS:
             return _run_trainer_command(arguments[0], arguments[1:])
-        options = _parser().parse_args(arguments)
-        return options.run(options)
+        return _run_check(_parser().parse_args(arguments))
     except ResumecheckError as error:
         print(f"resumecheck: {error}", file=sys.stderr)
         return EXIT_STATUS["error"] if isinstance(error, TargetError) else USAGE_STATUS
@@ -77,6 +85,19 @@ def _run_trainer_command(command: str, arguments: list[str]) -> int:
     return int(module.main(arguments) or 0)
 
 
+def _run_check(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return options.run(options)
+    except (ResumecheckError, KeyboardInterrupt):
+        raise
+    except Exception:
+        # Python's own exit status for an uncaught exception is 1, which here means `diverged`.
+        traceback.print_exc()
+        print("resumecheck: this is a defect of resumecheck, not of the target; please report it", file=sys.stderr)
+        return DEFECT_STATUS
+
+
 def _verify(options: argparse.Namespace) -> int:
     from resumecheck.report import json_file
 
@@ -93,25 +114,46 @@ def _verify(options: argparse.Namespace) -> int:
 
     from resumecheck.report import progress, terminal
 
-    signal.signal(signal.SIGTERM, _terminate)
+    with progress.progress_display(Console(stderr=True)) as show:
+        from resumecheck.check import verify
 
-    try:
-        with progress.progress_display(Console(stderr=True)) as show:
-            from resumecheck.check import verify
-
-            verdict = verify(options.target, keep=options.keep, progress=show, **settings)
-    except (ResumecheckError, KeyboardInterrupt):
-        raise
-    except Exception:
-        # Python's own exit status for an uncaught exception is 1, which here means `diverged`.
-        traceback.print_exc()
-        print("resumecheck: this is a defect of resumecheck, not of the target; please report it", file=sys.stderr)
-        return DEFECT_STATUS
+        verdict = verify(options.target, keep=options.keep, progress=show, **settings)
     if options.json is not None:
         json_file.write(verdict, options.json)
     console = Console()
     terminal.render(verdict, console if console.is_terminal else Console(width=terminal.WIDTH + 20))
     return verdict.exit_status
+
+
+def _zoo(options: argparse.Namespace) -> int:
+    from resumecheck.report import json_file
+    from resumecheck.zoo import run
+
+    specimens = run.choose(options.names)
+    if options.json is not None:
+        json_file.check_writable(options.json)
+
+    from rich.console import Console
+
+    from resumecheck.check import Workbench
+    from resumecheck.report import terminal
+
+    results: list[run.Result] = []
+    with Workbench() as workbench:
+        for result in run.run(specimens, workbench):
+            results.append(result)
+            print(f"resumecheck: {len(results)} of {len(specimens)}: {run.line(result)}", file=sys.stderr, flush=True)
+    report = run.Report(tuple(results))
+    if options.json is not None:
+        json_file.write(report, options.json)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=terminal.WIDTH + 60)
+    console.print(run.table(report.results))
+    for remark in run.remarks(report.results):
+        console.print(f"\n{remark}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\n{report.summary()}", markup=False, highlight=False, soft_wrap=True)
+    return EXIT_STATUS["equivalent"] if report.well_judged else EXIT_STATUS["diverged"]
 
 
 class _Terminated(KeyboardInterrupt):
@@ -170,6 +212,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
     verify.add_argument("--keep", type=Path, metavar="DIR", help="keep the recorded runs and checkpoints in DIR")
+
+    zoo = commands.add_parser(
+        "zoo",
+        help="let the check prove itself on known ways to lose state",
+        description=_ZOO_DESCRIPTION,
+        epilog=f"{_ZOO_EXAMPLES}\nexit status: 0 where every mutant is detected and no twin blamed, else 1",
+        **raw,
+    )
+    zoo.set_defaults(run=_zoo)
+    zoo.add_argument(
+        "names", metavar="NAME", nargs="*", help="a specimen, or a component for all that lose it (default: all)"
+    )
+    zoo.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
 
     for name, (summary, _module) in TRAINER_COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)

@@ -1,5 +1,6 @@
 """The command line: exit statuses, one clear message for wrong usage, the JSON file."""
 
+import dataclasses
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 
 import resumecheck
 from resumecheck.cli import main
+from resumecheck.zoo.catalogue import by_name
 
 EXAMPLE = Path(__file__).parent / "examples" / "masked_words.py"
 SCHEMA = json.loads((files("resumecheck") / "schema" / "verdict-1.json").read_text(encoding="utf-8"))
@@ -82,7 +84,16 @@ class TestHelp:
     def test_help_names_every_command_and_exit_status(self, resumecheck_command):
         status, out, _err = resumecheck_command("--help")
         assert status == 0
-        for word in ("verify", "train", "evaluate", "0 equivalent", "1 diverged", "2 wrong", "4 the target failed"):
+        for word in (
+            "verify",
+            "zoo",
+            "train",
+            "evaluate",
+            "0 equivalent",
+            "1 diverged",
+            "2 wrong",
+            "4 the target failed",
+        ):
             assert word in " ".join(out.split())
 
     def test_help_of_verify_explains_each_option_and_shows_an_example(self, resumecheck_command):
@@ -91,6 +102,12 @@ class TestHelp:
         for word in ("TARGET", "--steps", "--at", "--horizon", "--tolerance", "--interrupt", "--on-resume", "--json"):
             assert word in out
         assert "resumecheck verify train.py:build --steps 12 --at 4,9" in out
+
+    def test_help_of_zoo_says_what_it_proves(self, resumecheck_command):
+        status, out, _err = resumecheck_command("zoo", "--help")
+        assert status == 0
+        for word in ("NAME", "--json", "clean twin", "0 where every mutant is detected and no twin blamed"):
+            assert word in " ".join(out.split())
 
     def test_the_version_is_the_packages(self, resumecheck_command):
         assert resumecheck_command("--version")[:2] == (0, f"resumecheck {resumecheck.__version__}\n")
@@ -133,6 +150,8 @@ class TestWrongUsage:
             (["verify", "notes.txt:build"], "notes.txt is not a Python file"),
             (["verify", "out/checkpoint-4:build"], "out/checkpoint-4 is a directory"),
             (["verify", "masked_words.py:2"], "'2' is not the name of a factory"),
+            (["zoo", "scheduler_not_restord"], "no specimen and no component of the zoo is called"),
+            (["zoo", "--json", "missing/zoo.json"], "--json missing/zoo.json: cannot be written"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
@@ -243,6 +262,32 @@ class TestVerdicts:
         data = json.loads((project / "verdict.json").read_text(encoding="utf-8"))
         jsonschema.validate(data, SCHEMA)
         assert "there is no data" in data["error"]
+
+
+class TestZoo:
+    def test_a_specimen_that_is_well_judged_exits_with_0(self, resumecheck_command, project):
+        status, out, err = resumecheck_command("zoo", "scheduler_not_restored", "--json", "zoo.json")
+        assert status == 0
+        assert "scheduler_not_restored  lr-scheduler" in out
+        assert "1 of 1 (100%) detected" in out
+        assert "0 of 1 clean twins blamed" in out
+        assert "resumecheck: 1 of 1: scheduler_not_restored: detected, lr-scheduler (confirmed)" in err
+        (result,) = json.loads((project / "zoo.json").read_text(encoding="utf-8"))["results"]
+        assert (result["detected"], result["confirmed"], result["verdict_of_twin"]) == (True, True, "equivalent")
+
+    @pytest.mark.slow
+    def test_a_mutant_that_is_missed_and_a_twin_that_is_blamed_exit_with_1(
+        self, resumecheck_command, project, monkeypatch
+    ):
+        specimen = by_name("scheduler_not_restored")
+        exchanged = dataclasses.replace(specimen, mutant=specimen.twin, twin=specimen.mutant)
+        monkeypatch.setattr("resumecheck.zoo.run.SPECIMENS", (exchanged,))
+        status, out, _err = resumecheck_command("zoo", "--json", "zoo.json")
+        assert status == 1
+        assert "0 of 1 (0%) detected" in out
+        assert "1 of 1 clean twins blamed" in out
+        assert f"resumecheck verify {specimen.twin} --steps 12 --at 4,9" in out
+        assert json.loads((project / "zoo.json").read_text(encoding="utf-8"))["numbers"]["twins_blamed"] == 1
 
 
 @pytest.mark.slow

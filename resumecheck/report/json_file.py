@@ -1,4 +1,4 @@
-"""The verdict as a JSON file in the shape of `schema/verdict-1.json`: there as a whole, or not there."""
+"""What was found as a JSON file, a verdict in the shape of `schema/verdict-1.json`: there as a whole, or not there."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from resumecheck.errors import UsageError
 
-if TYPE_CHECKING:
-    from resumecheck.verdict import Verdict
+
+class Written(Protocol):
+    """What can be written: a `Verdict`, or the report of a visit to the zoo."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        ...
 
 
-def write(verdict: Verdict, path: Path) -> None:
-    """Write the verdict to `path`, by way of a temporary file beside it.
+def write(found: Written, path: Path) -> None:
+    """Write what was found to `path`, by way of a temporary file beside it.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    text = json.dumps(verdict.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         if _is_stream(path):
             path.write_text(text, encoding="utf-8")
