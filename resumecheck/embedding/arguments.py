@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 from transformers import HfArgumentParser, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
@@ -69,7 +69,8 @@ class EmbeddingTrainingArguments(TrainingArguments):
     )
 
 
-#: Options of transformers' Trainer that would break what this trainer promises: name -> (is it set?, what to do).
+#: Options of transformers' Trainer that would break what this trainer promises: name, and value where only one does
+#: -> (is it set?, what to do).
 _REFUSED = {
     "save_only_model": (
         bool,
@@ -87,11 +88,27 @@ _REFUSED = {
         lambda value: value != IntervalStrategy.NO,
         "there is no evaluation during training; run `resumecheck evaluate` on a checkpoint",
     ),
+    "save_strategy best": (
+        lambda value: value == SaveStrategy.BEST,
+        "there is no evaluation during training; give --save_strategy steps or epoch",
+    ),
     "load_best_model_at_end": (
         bool,
         "there is no evaluation during training; run `resumecheck evaluate` on the checkpoints",
     ),
     "push_to_hub": (bool, "upload the output directory when the run has ended"),
+}
+
+
+#: The least values of options.
+_LEAST = {
+    "train_group_size": 1,
+    "query_max_len": 1,
+    "passage_max_len": 1,
+    "pad_to_multiple_of": 1,
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
 }
 
 
@@ -143,21 +160,31 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
     """
     if not model.model_name_or_path and not model.init_from_checkpoint:
         raise UsageError("--model_name_or_path is missing: give the directory of an encoder")
-    if not data.train_data:
+    if not data.train_data or not all(data.train_data):
         raise UsageError("--train_data is missing: give JSONL files or directories of them")
-    for name, least in (("train_group_size", 1), ("query_max_len", 1), ("passage_max_len", 1)):
-        if getattr(data, name) < least:
-            raise UsageError(f"--{name} {getattr(data, name)}: expected {least} or more")
+    for name, least in _LEAST.items():
+        value = getattr(data if hasattr(data, name) else training, name)
+        if value is not None and value < least:
+            raise UsageError(f"--{name} {value}: expected {least} or more")
+    if training.max_steps <= 0 and not training.num_train_epochs > 0:
+        raise UsageError(f"--num_train_epochs {training.num_train_epochs}: expected a number above 0")
     if not training.temperature > 0:
         raise UsageError(f"--temperature {training.temperature}: expected a number above 0")
     for name in ("query_instruction_format", "passage_instruction_format"):
-        if getattr(data, name).count("{}") != 2:
+        if not _joins_two(getattr(data, name)):
             raise UsageError(f"--{name} {getattr(data, name)!r}: expected a text with two {{}}: instruction and text")
     if training.overwrite_output_dir and training.resume_from_checkpoint:
         raise UsageError("--overwrite_output_dir and --resume_from_checkpoint exclude each other: give one of them")
     for name, (is_set, advice) in _REFUSED.items():
-        if is_set(getattr(training, name)):
+        if is_set(getattr(training, name.partition(" ")[0])):
             raise UsageError(f"--{name} cannot be used here: {advice}")
+
+
+def _joins_two(template: str) -> bool:
+    try:
+        return template.count("{}") == 2 and bool(template.format("a", "b"))
+    except (ValueError, LookupError):  # another brace in it
+        return False
 
 
 def settings_of(data: DataArguments, training: EmbeddingTrainingArguments, pooling: str) -> EmbeddingSettings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -183,7 +184,7 @@ def _checked_rows(
     del digests, row_format  # they are there for the key of the cache
     empty = True
     for path in paths:
-        with Path(path).open(encoding="utf-8") as lines:
+        with Path(path).open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     empty = False
@@ -192,10 +193,12 @@ def _checked_rows(
         raise UsageError(f"--train_data: no rows in {', '.join(paths)}")
 
 
-def _checked(line: str, where: str, needs_negatives: bool) -> dict[str, Any]:
+def _checked(line: bytes, where: str, needs_negatives: bool) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: not UTF-8 ({error})") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
         raise UsageError(f"{where}: expected an object with `query`, `pos` and `neg`, found {_kind(row)}")
@@ -219,7 +222,18 @@ def _checked(line: str, where: str, needs_negatives: bool) -> dict[str, Any]:
             f"{where}: neg: expected at least one text, found none\n"
             "Add negatives, or train with in-batch negatives alone: --train_group_size 1"
         )
+    if b"\\u" in line:
+        for field in ("query", "pos", "neg", "prompt", "type"):
+            if not _encodable(checked[field]):
+                raise UsageError(f"{where}: {field}: half of a surrogate pair (\\ud800 to \\udfff) is no character")
     return checked
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        return bool(json.dumps(value, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _list_of(row: dict[str, Any], field: str, types: Any, name: str, where: str) -> list[Any]:
@@ -231,6 +245,8 @@ def _list_of(row: dict[str, Any], field: str, types: Any, name: str, where: str)
     for place, item in enumerate(value):
         if not isinstance(item, types) or isinstance(item, bool):
             raise UsageError(f"{where}: {field}[{place}]: expected a list of {name}, found {_kind(item)}")
+        if not isinstance(item, str) and not abs(item) <= sys.float_info.max:
+            raise UsageError(f"{where}: {field}[{place}]: expected a finite number, found {str(item)[:12]}")
     return value
 
 

@@ -16,8 +16,8 @@ from ir_measures import RR, R, nDCG
 from transformers.utils.logging import disable_progress_bar
 
 from resumecheck.embedding.arguments import ArgumentParser
-from resumecheck.embedding.model import BiEncoder, encode, load_encoder, load_tokenizer
-from resumecheck.embedding.settings import POOLING_METHODS, read_settings
+from resumecheck.embedding.model import BiEncoder, check_lengths, encode, load_encoder, load_tokenizer, longest_input
+from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings, read_settings
 from resumecheck.errors import UsageError
 
 USAGE_STATUS = 2
@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = ArgumentParser(cast("Any", EvaluateArguments), prog="resumecheck evaluate", allow_abbrev=False)
         (options,) = parser.parse(argv)
+        for name in ("batch_size", "query_max_len", "passage_max_len"):
+            if getattr(options, name) is not None and getattr(options, name) < 1:
+                raise UsageError(f"--{name} {getattr(options, name)}: expected 1 or more")
         collection = read_collection(options.corpus, options.queries, options.qrels)
         figures = evaluate(options, collection)
         if options.json is not None:
@@ -86,11 +89,9 @@ def evaluate(options: EvaluateArguments, collection: Collection) -> dict[str, An
         UsageError: the model cannot be loaded.
     """
     source = options.model_name_or_path
-    given = {name: getattr(options, name) for name in vars(read_settings(source)) if hasattr(options, name)}
-    settings = dataclasses.replace(read_settings(source), **{k: v for k, v in given.items() if v is not None})
-    model = BiEncoder(
-        load_encoder(source), pooling=settings.sentence_pooling_method, normalize=settings.normalize_embeddings
-    )
+    encoder = load_encoder(source)
+    settings = _settings(options, encoder)
+    model = BiEncoder(encoder, pooling=settings.sentence_pooling_method, normalize=settings.normalize_embeddings)
     tokenizer = load_tokenizer(source)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     judged = [query for query in collection.queries if query in collection.qrels]
@@ -107,6 +108,25 @@ def evaluate(options: EvaluateArguments, collection: Collection) -> dict[str, An
         "passages": len(passages),
         "measures": {name: float(found[measure]) for name, measure in MEASURES.items()},
     }
+
+
+def _settings(options: EvaluateArguments, encoder: torch.nn.Module) -> EmbeddingSettings:
+    """As the model's directory says, with what is given in its place; lengths that nobody gave are cut to the model."""
+    recorded = read_settings(options.model_name_or_path)
+    longest = longest_input(encoder)
+    fitting = (
+        recorded
+        if longest is None
+        else dataclasses.replace(
+            recorded,
+            query_max_len=min(recorded.query_max_len, longest),
+            passage_max_len=min(recorded.passage_max_len, longest),
+        )
+    )
+    given = {name: getattr(options, name) for name in vars(recorded) if getattr(options, name, None) is not None}
+    settings = dataclasses.replace(fitting, **given)
+    check_lengths(encoder, settings)
+    return settings
 
 
 def rank(
@@ -173,7 +193,11 @@ def _lines(option: str, given: str) -> list[str]:
     path = Path(given)
     if not path.is_file():
         raise UsageError(f"--{option} {given}: no such file")
-    return path.read_text(encoding="utf-8").splitlines()
+    try:
+        # Not `splitlines`: JSON texts may hold other line separators (U+2028 and its kin) as they are.
+        return path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--{option} {given}: not UTF-8 ({error})") from error
 
 
 def _print(figures: dict[str, Any]) -> None:

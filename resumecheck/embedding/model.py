@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from resumecheck.embedding.collator import Tokens, tokenize
+from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.errors import UsageError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -120,6 +121,30 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, method: str) -> torch.Tensor:
     else:
         raise ValueError(f"pooling {method!r} is not known; it is one of cls, mean, last_token")
     return hidden[torch.arange(len(hidden), device=hidden.device), places]
+
+
+def longest_input(encoder: nn.Module) -> int | None:
+    """The most tokens that the encoder has positions for, None where it has no table of positions."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    # RoBERTa and its kin count from the position after that of padding.
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def check_lengths(encoder: nn.Module, settings: EmbeddingSettings) -> None:
+    """Whether texts of the longest permitted length fit the encoder.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    longest = longest_input(encoder)
+    for name in ("query_max_len", "passage_max_len"):
+        if longest is not None and getattr(settings, name) > longest:
+            raise UsageError(
+                f"--{name} {getattr(settings, name)}: the model has positions for {longest} tokens; "
+                f"give --{name} {longest} or less"
+            )
 
 
 def load_encoder(source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False) -> Any:

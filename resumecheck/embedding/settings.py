@@ -69,7 +69,10 @@ def read_settings(directory: str | Path) -> EmbeddingSettings:
 def _pooling_of_sentence_transformers(directory: Path) -> str:
     path = directory / _SENTENCE_TRANSFORMERS_FILE
     if path.is_file():
-        recorded = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            recorded = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{path}: not the pooling of a sentence-transformers model ({error})") from error
         for name, method in _SENTENCE_TRANSFORMERS_NAMES.items():
             if recorded.get(name):
                 return method

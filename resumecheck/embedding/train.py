@@ -19,7 +19,7 @@ from resumecheck.embedding.arguments import (
 )
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import load_train_dataset
-from resumecheck.embedding.model import BiEncoder, load_encoder, load_tokenizer
+from resumecheck.embedding.model import BiEncoder, check_lengths, load_encoder, load_tokenizer
 from resumecheck.embedding.settings import read_settings
 from resumecheck.embedding.trainer import EmbeddingTrainer
 from resumecheck.errors import UsageError
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, data, training = parse_train_arguments(argv)
         resume_from = prepare_output_dir(training)
         trainer = build_trainer(model, data, training)
+        # Only now: a mistake in another option must not cost the checkpoints of the earlier run.
+        if training.overwrite_output_dir and training.should_save:
+            checkpoint.remove_all(Path(str(training.output_dir)))
         if resume_from is not None:
             print(f"resuming from {resume_from}", file=sys.stderr)
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
@@ -59,6 +62,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
     tokenizer = load_tokenizer(model.tokenizer_name or source, **options)
     pooling = training.sentence_pooling_method or read_settings(source).sentence_pooling_method
     settings = settings_of(data, training, pooling)
+    check_lengths(encoder, settings)
     dataset = load_train_dataset(
         data.train_data,
         settings,
@@ -66,6 +70,11 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
         seed=training.seed if training.data_seed is None else training.data_seed,
         cache_path=data.cache_path,
     )
+    if training.dataloader_drop_last and len(dataset) < training.train_batch_size:
+        raise UsageError(
+            f"--dataloader_drop_last: the data has {len(dataset)} rows, less than one batch of "
+            f"{training.train_batch_size}; leave the option out or give a smaller --per_device_train_batch_size"
+        )
     return EmbeddingTrainer(
         BiEncoder(encoder, pooling=pooling, normalize=training.normalize_embeddings),
         training,
@@ -77,7 +86,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
 
 
 def prepare_output_dir(training: EmbeddingTrainingArguments) -> Path | None:
-    """Find the checkpoint to resume from (None for a new run); refuse to mix a new run into the files of another.
+    """The checkpoint to resume from, None for a new run; refuses to mix a new run into the files of another.
 
     Raises:
         UsageError: the checkpoint cannot be used, or the output directory is not empty.
@@ -85,8 +94,10 @@ def prepare_output_dir(training: EmbeddingTrainingArguments) -> Path | None:
     output_dir = Path(str(training.output_dir))
     if training.resume_from_checkpoint:
         return checkpoint.find_checkpoint(training.resume_from_checkpoint, output_dir, training.world_size)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UsageError(f"--output_dir {output_dir}: this is a file, expected a directory")
+    for path in (output_dir, *output_dir.parents):
+        if path.exists() and not path.is_dir():
+            what = "this" if path == output_dir else path
+            raise UsageError(f"--output_dir {output_dir}: {what} is a file, expected a directory")
     if training.process_index != 0 or not output_dir.exists() or not any(output_dir.iterdir()):
         return None
     if not training.overwrite_output_dir:
@@ -96,7 +107,6 @@ def prepare_output_dir(training: EmbeddingTrainingArguments) -> Path | None:
             f"--output_dir {output_dir}: the directory is not empty{go_on}"
             "\nTo start anew in it, removing its checkpoints: --overwrite_output_dir"
         )
-    checkpoint.remove_all(output_dir)
     return None
 
 
