@@ -37,7 +37,10 @@ _NEEDED = {
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says about itself; `data` is the fingerprint of the training data."""
+    """What a checkpoint says about itself.
+
+    `data` is the fingerprint of the training data, `digest` that of the manifest with no digest in it.
+    """
 
     step: int
     files: dict[str, dict[str, Any]]
@@ -45,6 +48,11 @@ class Manifest:
     arguments: dict[str, Any]
     data: list[dict[str, str]]
     schema: int = 1
+    digest: str = ""
+
+    def text(self) -> str:
+        """The content of its file."""
+        return json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n"
 
 
 def step_of(directory: Path) -> int | None:
@@ -86,8 +94,8 @@ def commit(final: Path, *, arguments: dict[str, Any], data: list[dict[str, str]]
     staging = stage(final)
     files = {name: _facts(staging / name) for name in _files(staging)}
     manifest = Manifest(step_of(final) or 0, files, versions, arguments, data)
-    text = json.dumps(dataclasses.asdict(manifest), indent=1, default=str) + "\n"
-    (staging / MANIFEST).write_text(text, encoding="utf-8")
+    manifest = dataclasses.replace(manifest, digest=xxhash.xxh3_128_hexdigest(manifest.text().encode()))
+    (staging / MANIFEST).write_text(manifest.text(), encoding="utf-8")
     for name in [*files, MANIFEST, "."]:
         _sync(staging / name)
     if final.exists():
@@ -100,10 +108,14 @@ def commit(final: Path, *, arguments: dict[str, Any], data: list[dict[str, str]]
     _sync(final.parent)
 
 
-def rotate(output_dir: Path, limit: int | None) -> None:
-    """Keep the newest `limit` checkpoints."""
+def rotate(saved: Path, limit: int | None) -> None:
+    """Keep `saved` and the newest beside it, `limit` in all.
+
+    A run that was resumed from an earlier step may have later checkpoints beside it, perhaps torn ones.
+    """
     if limit and limit > 0:
-        for path in checkpoints_in(output_dir)[:-limit]:
+        others = [path for path in checkpoints_in(saved.parent) if path != saved]
+        for path in others[: len(others) + 1 - limit] if len(others) >= limit else ():
             retired = path.with_name(_RETIRED + path.name)  # a kill in the middle leaves no half of a checkpoint
             path.rename(retired)
             shutil.rmtree(retired, ignore_errors=True)
@@ -170,6 +182,9 @@ def defect(directory: Path, world_size: int = 1) -> str | None:
         files = read_manifest(directory).files
     except (ValueError, TypeError):
         return f"{MANIFEST} cannot be read"
+    for name in needed:
+        if name not in files:
+            return f"{name} is not in {MANIFEST}: it was not written with this checkpoint"
     for name, recorded in files.items():
         path = directory / name
         if not path.is_file():
@@ -183,7 +198,11 @@ def defect(directory: Path, world_size: int = 1) -> str | None:
 
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of a checkpoint; ValueError or TypeError where it is not one."""
-    return Manifest(**json.loads((directory / MANIFEST).read_text(encoding="utf-8")))
+    text = (directory / MANIFEST).read_text(encoding="utf-8")
+    manifest = Manifest(**json.loads(text))
+    if manifest.digest != xxhash.xxh3_128_hexdigest(text.replace(manifest.digest, "").encode()):
+        raise ValueError(f"{directory / MANIFEST} is not the file that was written")
+    return manifest
 
 
 def check_data(directory: Path, data: list[dict[str, str]]) -> None:

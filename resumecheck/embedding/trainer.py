@@ -136,7 +136,7 @@ class EmbeddingTrainer(Trainer):
             self.state.stateful_callbacks = cast("Any", self._callback_states())
             self.state.save_to_json(str(checkpoint.stage(final) / checkpoint.STATE))
             checkpoint.commit(final, arguments=self._arguments(), data=self.data.fingerprint, versions=_versions())
-            checkpoint.rotate(final.parent, self.args.save_total_limit)
+            checkpoint.rotate(final, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:

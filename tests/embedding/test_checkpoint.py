@@ -129,9 +129,9 @@ def test_latest_of_broken_checkpoints_says_what_is_wrong_with_them(tmp_path):
 
 
 def test_rotation_keeps_the_newest(run):
-    checkpoint.rotate(run, 2)
+    checkpoint.rotate(run / "checkpoint-10", 2)
     assert [path.name for path in checkpoint.checkpoints_in(run)] == ["checkpoint-8", "checkpoint-10"]
-    checkpoint.rotate(run, None)
+    checkpoint.rotate(run / "checkpoint-10", None)
     assert len(checkpoint.checkpoints_in(run)) == 2
 
 
