@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from resumecheck.compare.tolerance import Tolerance
-from resumecheck.state.capture import NON_PERSISTENT
+from resumecheck.state.capture import NON_PERSISTENT, OUTSIDE
 from resumecheck.state.components import ORDER, RUNG_ORDER
 from resumecheck.trajectory import Row, Trajectory
 
@@ -63,8 +63,13 @@ def compare(
     found: list[Difference] = []
     if tolerance.bitwise:
         start = got.rows[got.first_step]
-        found += _state_differences(after + 1, "state-after-loading", expected.rows[after], start)
-        found += _identity(after + 1, expected.rows[after], start)
+        loaded = list(_state_differences(after + 1, "state-after-loading", expected.rows[after], start))
+        identity = list(_identity(after + 1, expected.rows[after], start))
+        if any(difference.name == OUTSIDE for difference in identity):
+            # The optimizer holds other parameters than the model: what it holds has other names, and is not lost state.
+            of_optimizer = ("loss-parameters", "optimizer-moments", "optimizer-step", "optimizer-hyperparameters")
+            loaded = [difference for difference in loaded if difference.component not in of_optimizer]
+        found += loaded + identity
     with_effect = 0
     for step in range(after + 1, until + 1):
         before, now = expected.rows.get(step), got.rows.get(step)
@@ -191,13 +196,9 @@ def _identity(step: int, expected: Row, got: Row) -> Iterator[Difference]:
     for name, fact in expected.identity.items():
         other = got.identity.get(name)
         if fact != other:
-            component = (
-                "lr-scheduler"
-                if "holds the optimizer" in name
-                else "weights"
-                if name == "tied"
-                else "optimizer-hyperparameters"
-            )
+            component = "lr-scheduler" if "holds the optimizer" in name else "optimizer-hyperparameters"
+            if name in ("tied", OUTSIDE):
+                component = "weights"
             yield Difference(step, "identity", component, "identity", name, str(fact), str(other), effect=False)
 
 

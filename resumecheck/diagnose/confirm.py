@@ -15,8 +15,8 @@ from resumecheck.verdict import Status
 #: At most this many hidden places are tried one by one.
 MOST_PLACES = 12
 
-#: Runs the resumed run with these suspects put right; True where no effect is left, None where it could not be tried.
-Trial = Callable[[list[Suspect]], bool | None]
+#: How often further suspects are looked for behind those that were put right.
+ROUNDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,36 +27,69 @@ class Blame:
     status: Status
 
 
+@dataclasses.dataclass(frozen=True)
+class Left:
+    """What is left of the divergence once some suspects are put right: nothing, or suspects that show only then."""
+
+    ended: bool
+    suspects: tuple[Suspect, ...] = ()
+
+
+#: Runs the resumed run with these suspects put right; None where it could not be tried.
+Trial = Callable[[list[Suspect]], "Left | None"]
+
+
 def confirm(suspects: list[Suspect], trial: Trial) -> list[Blame]:
     """Who is to blame, the root cause first; all `suspected` where no transplant ends the divergence."""
+
+    def ends(chosen: list[Suspect]) -> bool:
+        left = trial(chosen)
+        return left is not None and left.ended
+
     for suspect in suspects:
-        if trial([suspect]):
-            return [Blame(_narrowed(suspect, [], trial), "confirmed")]
-    if len(suspects) > 1 and trial(suspects):
-        needed = list(suspects)
-        for suspect in reversed(suspects):
-            rest = [other for other in needed if other is not suspect]
-            if rest and trial(rest):
-                needed = rest
-        return [
-            Blame(_narrowed(suspect, [other for other in needed if other is not suspect], trial), "confirmed")
-            for suspect in needed
-        ]
+        if ends([suspect]):
+            return [Blame(_narrowed(suspect, [], ends), "confirmed")]
+    together = list(suspects)
+    for _ in range(ROUNDS):
+        left = trial(together)
+        if left is None:
+            break
+        if left.ended:
+            return _needed(together, ends)
+        # Behind what was put right, something later may have been hidden.
+        known = {suspect.component for suspect in together}
+        more = [suspect for suspect in left.suspects if suspect.component not in known]
+        if not more:
+            break
+        together += more
     return [Blame(suspect, "suspected") for suspect in suspects]
 
 
-def _narrowed(suspect: Suspect, others: list[Suspect], trial: Trial) -> Suspect:
+def _needed(together: list[Suspect], ends: Callable[[list[Suspect]], bool]) -> list[Blame]:
+    """Of suspects that together end the divergence, those that cannot be missed."""
+    needed = list(together)
+    for suspect in reversed(together):
+        rest = [other for other in needed if other is not suspect]
+        if rest and ends(rest):
+            needed = rest
+    return [
+        Blame(_narrowed(suspect, [other for other in needed if other is not suspect], ends), "confirmed")
+        for suspect in needed
+    ]
+
+
+def _narrowed(suspect: Suspect, others: list[Suspect], ends: Callable[[list[Suspect]], bool]) -> Suspect:
     """Of several hidden places, those that are needed."""
     units = suspect.units
     if len(units) < 2:
         return suspect
     for unit in units[:MOST_PLACES]:
         alone = suspect.only({unit})
-        if trial([*others, alone]):
+        if ends([*others, alone]):
             return alone
     needed = set(units)
     for unit in units[:MOST_PLACES]:
         rest = needed - {unit}
-        if rest and trial([*others, suspect.only(rest)]):
+        if rest and ends([*others, suspect.only(rest)]):
             needed = rest
     return suspect.only(needed)

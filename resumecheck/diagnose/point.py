@@ -12,7 +12,7 @@ from resumecheck.adapters.trace import Place, first_place
 from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compare, first_effect, without
 from resumecheck.compare.tensors import compare_ends, distance
 from resumecheck.compare.tolerance import Tolerance
-from resumecheck.diagnose.confirm import Blame, confirm
+from resumecheck.diagnose.confirm import Blame, Left, confirm
 from resumecheck.diagnose.determinism import BITWISE, Judgement
 from resumecheck.diagnose.findings import finding
 from resumecheck.diagnose.spread import outside_spread
@@ -201,7 +201,8 @@ class Judge:
         if restarted:
             counters = f"the resumed run starts after step {got.first_step}, expected after step {point}"
             blames.insert(0, Blame(Suspect("counters", counters), "suspected"))
-        root = blames[0].suspect.difference if blames and blames[0].suspect.difference is not None else effect
+        shown = _first_shown(differences, effect)
+        root = blames[0].suspect.difference if blames and blames[0].suspect.difference is not None else shown
         divergence = self._measured(point, root, donor, until)
         if restarted:
             divergence = Divergence(
@@ -254,8 +255,8 @@ class Judge:
         del step  # Tensors of a step are taken by `_measured`, which knows which ones.
         return self.bench.source(self.experiment, live_at=(point,), batches_after=point)
 
-    def _trial(self, point: int, expected: Run, donor: Run, chosen: list[Suspect], until: int) -> bool | None:
-        """Repeat the resumed run with the chosen states put right; True where no effect is left."""
+    def _trial(self, point: int, expected: Run, donor: Run, chosen: list[Suspect], until: int) -> Left | None:
+        """Repeat the resumed run with the chosen states put right; None where it could not be tried."""
         components = {suspect.component for suspect in chosen if not suspect.hidden}
         if "dtype" in components:
             components |= {"weights", "optimizer-moments", "optimizer-step", "loss-parameters", "buffers"}
@@ -270,7 +271,10 @@ class Judge:
         run = self.bench.resumed(self.experiment, self.source, point, stop=stop, label=label, transplant=transplant)
         if not run.complete:
             return None
-        return first_effect(self._against(expected, point, run, until, steps=1)) is None
+        left = self._against(expected, point, run, until, steps=1)
+        if first_effect(left) is None:
+            return Left(ended=True)
+        return Left(ended=False, suspects=tuple(find_suspects(left, [], expected.trajectory, run.trajectory, point)))
 
     def _measured(self, point: int, root: Difference, donor: Run, until: int) -> Divergence:
         """The divergence with how far the first tensor is apart, from a repetition that stores it."""
@@ -333,6 +337,12 @@ class Judge:
             finding(name, "suspected", f"{words(difference)}; no effect on any step up to {until}")
             for name, difference in seen.items()
         )
+
+
+def _first_shown(differences: list[Difference], effect: Difference) -> Difference:
+    """Where hidden state first shows: at the step of the effect, but perhaps in the gradients before it."""
+    inside = ("loss", "gradients", "learning-rate")
+    return next((d for d in differences if d.step == effect.step and d.rung in inside), effect)
 
 
 def second_point(point: int, last: int) -> int:

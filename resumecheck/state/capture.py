@@ -91,6 +91,9 @@ def digest_leaves(live: LiveState) -> dict[str, dict[str, str]]:
     return result
 
 
+#: The fact that counts parameters which are trained but belong to no model.
+OUTSIDE = "in an optimizer but in no model"
+
 #: The quantity of a buffer that no checkpoint holds; it may be a cache that each forward makes anew.
 NON_PERSISTENT = "non-persistent buffer"
 
@@ -187,7 +190,7 @@ def identity_facts(live: LiveState) -> dict[str, Any]:
             for name, parameter in model.named_parameters()
             if parameter.requires_grad and id(parameter) not in held
         ),
-        "in an optimizer but in no model": sum(1 for parameter in held if parameter not in names),
+        OUTSIDE: sum(1 for parameter in held if parameter not in names),
         "tied": sorted(_tied(live)),
     }
     for name, scheduler in live.schedulers.items():
