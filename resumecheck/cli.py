@@ -22,6 +22,9 @@ USAGE_STATUS = 2
 DEFECT_STATUS = 70  # EX_SOFTWARE of sysexits.h: what fails inside resumecheck must not look like a verdict
 INTERRUPTED_STATUS, TERMINATED_STATUS = 130, 143
 
+#: A workbench keeps the records of its runs until it is closed: about 40 MB for each specimen.
+SPECIMENS_A_WORKBENCH = 20
+
 #: Commands of the embedding trainer, which read their own options: name -> (help, module).
 TRAINER_COMMANDS = {
     "train": ("fine-tune a text embedding model; its resume is exact", "resumecheck.embedding.train"),
@@ -139,10 +142,12 @@ def _zoo(options: argparse.Namespace) -> int:
     from resumecheck.report import terminal
 
     results: list[run.Result] = []
-    with Workbench() as workbench:
-        for result in run.run(specimens, workbench):
-            results.append(result)
-            print(f"resumecheck: {len(results)} of {len(specimens)}: {run.line(result)}", file=sys.stderr, flush=True)
+    for start in range(0, len(specimens), SPECIMENS_A_WORKBENCH):
+        with Workbench() as workbench:
+            for result in run.run(specimens[start : start + SPECIMENS_A_WORKBENCH], workbench):
+                results.append(result)
+                told = f"{len(results)} of {len(specimens)}: {run.line(result)}"
+                print(f"resumecheck: {told}", file=sys.stderr, flush=True)
     report = run.Report(tuple(results))
     if options.json is not None:
         json_file.write(report, options.json)
