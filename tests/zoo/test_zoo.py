@@ -6,6 +6,7 @@ may not grow beyond what `resumecheck zoo` promises.
 
 import pytest
 
+from resumecheck.check import Workbench
 from resumecheck.zoo import run
 from resumecheck.zoo.catalogue import SPECIMENS
 
@@ -25,15 +26,28 @@ QUICK = {
     "streams_that_cannot_be_loaded",
     "order_of_a_set",
 }
+SPECIMENS_A_WORKBENCH = 20
 CASES = [
-    pytest.param(specimen, id=specimen.name, marks=() if specimen.name in QUICK else (pytest.mark.slow,))
-    for specimen in SPECIMENS
+    pytest.param(None, specimen, id=specimen.name)
+    if specimen.name in QUICK
+    else pytest.param(number // SPECIMENS_A_WORKBENCH, specimen, id=specimen.name, marks=pytest.mark.slow)
+    for number, specimen in enumerate(SPECIMENS)
 ]
 
 
-@pytest.mark.parametrize("specimen", CASES)
-def test_the_mutant_is_found_and_named_and_the_twin_is_left_alone(workbench, specimen):
-    (result,) = run.run([specimen], workbench)
+@pytest.fixture(scope="module")
+def zoo_workbench(request):
+    """The one that all tests share, or one for some specimens, since records of all of them would fill gigabytes."""
+    if request.param is None:
+        yield request.getfixturevalue("workbench")
+        return
+    with Workbench() as bench:
+        yield bench
+
+
+@pytest.mark.parametrize(("zoo_workbench", "specimen"), CASES, indirect=["zoo_workbench"])
+def test_the_mutant_is_found_and_named_and_the_twin_is_left_alone(zoo_workbench, specimen):
+    (result,) = run.run([specimen], zoo_workbench)
     told = "\n".join([run.line(result), *run.remarks([result])])
     assert result.detected, told
     assert result.twin_left_alone, told
