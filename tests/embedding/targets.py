@@ -1,0 +1,39 @@
+"""The trainer over the tiny encoder as a target for a check, in the ways that a resume could depend on."""
+
+from pathlib import Path
+
+from tests.embedding import tiny
+
+
+def build(output_dir, *, directory, **changes):
+    """The trainer that the options of `resumecheck train` describe; `directory` holds encoder and data."""
+    from resumecheck.embedding.arguments import parse_train_arguments
+    from resumecheck.embedding.train import build_trainer
+
+    directory = Path(directory)
+    options = tiny.train_options(directory / "encoder", directory / "data" / "train.jsonl", Path(output_dir), **changes)
+    return build_trainer(*parse_train_arguments(options))
+
+
+def build_with_global_negatives(output_dir, *, directory, **changes):
+    """Broken on purpose: negatives come from the global random stream, as in FlagEmbedding."""
+    import random
+
+    from resumecheck.embedding.dataset import Sample, TrainDataset
+
+    class GlobalNegatives(TrainDataset):
+        def __getitem__(self, index):
+            query, passages = super().__getitem__(index)
+            return Sample(query, [passages[0], *random.sample(self.rows[index.row]["neg"], len(passages) - 1)])
+
+    trainer = build(output_dir, directory=directory, **changes)
+    trainer.data.__class__ = GlobalNegatives
+    return trainer
+
+
+def build_with_counted_epochs(output_dir, *, directory, **changes):
+    """Broken on purpose: the epoch is counted in an attribute, which no checkpoint holds."""
+    trainer = build(output_dir, directory=directory, **changes)
+    started = iter(range(1_000))
+    trainer.finished_epochs = lambda: next(started)
+    return trainer
