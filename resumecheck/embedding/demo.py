@@ -51,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         demo = Demo(Path(options.output_dir).resolve(), console)
-        shown = demo.run()
+        try:
+            shown = demo.run()
+        finally:
+            demo.end_processes()
     except ResumecheckError as error:
         console.print(f"[bold red]the demonstration failed:[/] {error}", highlight=False)
         return 2 if isinstance(error, UsageError) else 4
@@ -114,6 +117,7 @@ class Demo:
         self.console = console
         self.encoder = encoder_directory()
         self.logs = directory / "logs"
+        self.processes: list[subprocess.Popen[bytes]] = []
         if directory.exists() and not (directory / "data").is_dir() and any(directory.iterdir()):
             raise UsageError(f"{directory} is not empty and not of an earlier demonstration; give another --output_dir")
         shutil.rmtree(directory, ignore_errors=True)
@@ -160,29 +164,24 @@ class Demo:
         checkpoint = self.directory / "killed" / f"checkpoint-{KILLED_AFTER}"
         resumed: subprocess.Popen[bytes] | None = None
         killed_at, resumed_from = 0, ""
-        try:
-            while alone.poll() is None or resumed is None or resumed.poll() is None:
-                time.sleep(0.3)
-                steps = self.steps_logged("alone")
-                if resumed is None and killed.poll() is not None:
-                    raise self.failure("train", "killed")
-                # A few steps after the checkpoint, so that the kill loses work.
-                if resumed is None and checkpoint.is_dir() and self.steps_logged("killed") > KILLED_AFTER:
-                    killed_at = self.steps_logged("killed")
-                    os.killpg(killed.pid, signal.SIGKILL)
-                    killed.wait()
-                    command = [*self.train_command("killed"), "--resume_from_checkpoint", "latest"]
-                    resumed = self.start(command, "resumed", threads=1)
-                    resumed_from = checkpoint.name
-                state = f"the other killed after step {killed_at} and resumed" if resumed else "the other still running"
-                say(f"step {steps} of {STEPS}, {state}")
-            for process, name in ((alone, "alone"), (resumed, "resumed")):
-                if process.returncode != 0:
-                    raise self.failure("train", name)
-        finally:
-            for process in (alone, killed, resumed):
-                if process is not None and process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+        while alone.poll() is None or resumed is None or resumed.poll() is None:
+            time.sleep(0.3)
+            steps = self.steps_logged("alone")
+            if resumed is None and killed.poll() is not None:
+                raise self.failure("train", "killed")
+            # A few steps after the checkpoint, so that the kill loses work.
+            if resumed is None and checkpoint.is_dir() and self.steps_logged("killed") > KILLED_AFTER:
+                killed_at = self.steps_logged("killed")
+                os.killpg(killed.pid, signal.SIGKILL)
+                killed.wait()
+                command = [*self.train_command("killed"), "--resume_from_checkpoint", "latest"]
+                resumed = self.start(command, "resumed", threads=1)
+                resumed_from = checkpoint.name
+            state = f"the other killed after step {killed_at} and resumed" if resumed else "the other still running"
+            say(f"step {steps} of {STEPS}, {state}")
+        for process, name in ((alone, "alone"), (resumed, "resumed")):
+            if process.returncode != 0:
+                raise self.failure("train", name)
         return killed_at, resumed_from
 
     def train_command(self, name: str) -> list[str]:
@@ -209,13 +208,22 @@ class Demo:
             # Sums depend on the number of threads: both runs must have the same.
             environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         with (self.logs / f"{name}.log").open("wb") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "resumecheck", *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
             )
+        self.processes.append(process)
+        return process
+
+    def end_processes(self) -> None:
+        """End every command that still runs: each has a session of its own, which no Ctrl-C reaches."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def steps_logged(self, name: str) -> int:
         """How far a run has come by its log."""
@@ -304,4 +312,5 @@ def compare_weights(first: Path, second: Path) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside, it ends what it has started
     sys.exit(main())

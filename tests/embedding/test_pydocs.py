@@ -1,5 +1,8 @@
 import json
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -145,3 +148,19 @@ def test_weights_are_compared_bit_for_bit(tmp_path):
     assert compare_weights(first, save("sign", a=zero, b=-zero)) == (1, 2)
     assert compare_weights(first, save("less", a=zero)) == (1, 2)
     assert compare_weights(first, save("type", a=zero, b=zero.half())) == (1, 2)
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_a_demonstration_that_is_ended_leaves_no_process_behind(tmp_path, end):
+    command = [sys.executable, "-m", "resumecheck.embedding.demo", "--output_dir", str(tmp_path / "demo")]
+    demo = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "demo" / "logs" / "before.log").exists():
+        assert demo.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.2)
+    demo.send_signal(end)
+    _, said = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert "everything that was started has been ended" in said
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path / "demo") not in running
