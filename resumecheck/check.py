@@ -152,7 +152,10 @@ class Workbench:
             reference_repeats=judgement.exact,
             resume_points=tuple(points),
             findings=(judgement.finding,) if judgement.finding is not None and not judgement.repeats else (),
-            notes=(*_notes(experiment, reference, source, points, tolerance.bitwise), *_noise_notes(judgement.spread)),
+            notes=(
+                *_notes(experiment, reference, source, points, tolerance.bitwise),
+                *_noise_notes(judgement.spread),
+            ),
             versions=reference.trajectory.facts.get("versions", {}),
             kept=str(bench.root) if bench.keep is not None else None,
         )
@@ -340,12 +343,13 @@ def _crossings(reference: Run, source: Run) -> list[int]:
     return [step for step in found if step > 0]
 
 
-def _noise_notes(spread: Any) -> tuple[str, ...]:
+def _noise_notes(uninterrupted: Any) -> tuple[str, ...]:
     """What a verdict by noise rests on, and what it could have missed."""
-    if spread is None:
+    if uninterrupted is None:
         return ()
     from resumecheck.compare.noise import ERROR_RATE
 
+    spread = uninterrupted.spread
     return (
         f"judged by the spread of {spread.runs} uninterrupted runs; an unchanged run would be refused in at most "
         f"{ERROR_RATE:.1%} of checks if its numbers are near to normal",

@@ -1,10 +1,11 @@
 """The tolerance `noise`: is a resumed run one more draw from the spread of uninterrupted runs?
 
-Several uninterrupted runs give, for each number of the trajectory (losses, gradient norms, evaluations, a projection
-of every tensor at the end), a sample of what repeating alone does to it. A resumed run is accepted where each of its
-numbers lies inside the prediction interval of Student's t for one more draw: mean +- t * s * sqrt(1 + 1/n), with the
-error rate shared out over the numbers (Bonferroni). Where the numbers are close to normal, an unchanged run is refused
-at most as often as the stated error rate. `Spread.reach` says what size of effect could have been missed.
+Several uninterrupted runs give, for each number of the trajectory (losses, gradient norms, learning rates, evaluations,
+and per component the logarithm of the mean distance of a run's last tensors from those of the other runs), a sample of
+what repeating alone does to it. A resumed run is accepted where each of its numbers lies inside the prediction interval
+of Student's t for one more draw: mean +- t * s * sqrt(1 + 1/n), with the error rate shared out over the numbers
+(Bonferroni). Where the numbers are close to normal, an unchanged run is refused at most as often as the stated error
+rate. `Spread.reach` says what size of effect could have been missed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ ERROR_RATE = 0.001
 
 #: How many uninterrupted runs are made: with fewer the interval of Student's t is so wide that little is seen.
 RUNS = 8
+
+#: The name of the numbers that are logarithms of distances; they vary by at least a tenth of a natural unit.
+LOG_DISTANCE = "log distance"
+LEAST_LOG_SPREAD = 0.1
+
+#: What a number of float32 origin varies by where it varies at all: four units in the last place.
+LEAST_RELATIVE_SPREAD = 4 * 2.0**-23
 
 #: A number of a trajectory: (step, rung, quantity, name).
 Place = tuple[int, str, str, str]
@@ -77,16 +85,21 @@ def measure(samples: Sequence[Mapping[Place, float]], *, error_rate: float = ERR
     for place in places:
         values = [sample[place] for sample in samples]
         if all(math.isfinite(value) for value in values):
-            intervals[place] = Interval(statistics.fmean(values), reach * statistics.stdev(values))
+            mean, deviation = statistics.fmean(values), statistics.stdev(values)
+            if place[3] == LOG_DISTANCE:
+                deviation = max(deviation, LEAST_LOG_SPREAD)
+            elif deviation > 0:
+                deviation = max(deviation, LEAST_RELATIVE_SPREAD * abs(mean))
+            intervals[place] = Interval(mean, reach * deviation)
     return Spread(intervals, count)
 
 
-def numbers_of(run: Trajectory, ends: Mapping[str, float], *, after: int = 0) -> dict[Place, float]:
+def numbers_of(run: Trajectory, distances: Mapping[str, float], *, after: int = 0) -> dict[Place, float]:
     """The numbers of a run that are judged, from the step after `after` on.
 
     Args:
         run: a recorded run.
-        ends: a projection of each tensor that it ended with, by key.
+        distances: component -> mean distance of the run's last tensors from those of other uninterrupted runs.
         after: the resume point.
     """
     numbers: dict[Place, float] = {}
@@ -104,9 +117,9 @@ def numbers_of(run: Trajectory, ends: Mapping[str, float], *, after: int = 0) ->
         for event in row.events:
             if event["kind"] == "evaluate":
                 numbers |= {(step, "events", "evaluation", name): value for name, value in event["metrics"].items()}
-    for key, value in ends.items():
-        component, quantity, name = key.split("|", 2)
-        numbers[run.last_step, "state-after-step", f"{component} {quantity}", name] = value
+    for component, value in distances.items():
+        # A distance of zero is as far below every other as a logarithm of floats reaches.
+        numbers[run.last_step, "state-after-step", component, LOG_DISTANCE] = math.log(max(value, 5e-324))
     return numbers
 
 

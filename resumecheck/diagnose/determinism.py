@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from resumecheck.compare.differences import Difference, compare, first_effect
-from resumecheck.compare.noise import Spread
 from resumecheck.compare.tolerance import Tolerance, parse_tolerance
 from resumecheck.diagnose.findings import finding
-from resumecheck.diagnose.spread import measure_spread, outside_spread
+from resumecheck.diagnose.spread import Uninterrupted, measure_spread, outside_spread
 from resumecheck.diagnose.suspects import words
 from resumecheck.runs.bench import SOURCE_SEED, Bench, Experiment, Run, require_complete
 from resumecheck.verdict import Finding
@@ -34,7 +33,7 @@ class Judgement:
     exact: bool = True
     difference: Difference | None = None
     finding: Finding | None = None
-    spread: Spread | None = None
+    spread: Uninterrupted | None = None
 
 
 def judge_source(bench: Bench, experiment: Experiment, reference: Run, source: Run, tolerance: Tolerance) -> Judgement:

@@ -14,6 +14,14 @@ from resumecheck.compare.tensors import compare_ends, distance
 from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, Left, confirm
 from resumecheck.diagnose.determinism import BITWISE, Judgement
+from resumecheck.diagnose.divergence import (
+    changed_arguments,
+    divergence_of,
+    saving_divergence,
+    steps_around,
+    with_distance,
+    with_float_distance,
+)
 from resumecheck.diagnose.findings import finding
 from resumecheck.diagnose.spread import outside_spread
 from resumecheck.diagnose.suspects import (
@@ -28,11 +36,8 @@ from resumecheck.diagnose.suspects import (
 )
 from resumecheck.runs.bench import Bench, Experiment, Run
 from resumecheck.runs.spec import Transplant
-from resumecheck.trajectory import Row, Trajectory
-from resumecheck.verdict import Divergence, Finding, ResumePoint, StepPair
-
-#: How many steps to show before and after the divergence.
-WINDOW = (1, 3)
+from resumecheck.trajectory import Trajectory
+from resumecheck.verdict import Divergence, Finding, ResumePoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Judge:
                 first_divergence=own[0] if own else None,
                 findings=own[1] if own else (),
                 latent=latent,
-                window=_window(expected.trajectory, resumed.trajectory, own[0].step if own else None),
+                window=steps_around(expected.trajectory, resumed.trajectory, own[0].step if own else None),
                 compared=min(until, resumed.trajectory.last_step) - point,
             )
         )
@@ -160,10 +165,10 @@ class Judge:
         return dataclasses.replace(
             point,
             verdict="diverged",
-            first_divergence=_saving_divergence(difference),
+            first_divergence=saving_divergence(difference),
             # What the save itself has disturbed is its consequence, not another loss.
             findings=(saving, *(found for found in point.findings if found.component != difference.component)),
-            window=_window(self.reference.trajectory, self.source.trajectory, difference.step),
+            window=steps_around(self.reference.trajectory, self.source.trajectory, difference.step),
         )
 
     def _failure(self, point: int, horizon: str, resumed: Run) -> ResumePoint:
@@ -190,8 +195,8 @@ class Judge:
         got = resumed.trajectory
         hidden = self._hidden(point, resumed)
         suspects = find_suspects(differences, hidden, expected.trajectory, got, point)
-        arguments = _changed_arguments(expected.trajectory, got)
-        donor = self._donor(point, effect.step)
+        arguments = changed_arguments(expected.trajectory, got)
+        donor = self._donor(point)
         restarted = got.first_step != point
         blames = (
             confirm(suspects, lambda chosen: self._trial(point, expected, donor, chosen, until))
@@ -215,7 +220,7 @@ class Judge:
             finding(
                 blame.suspect.component,
                 blame.status,
-                _with_distance(blame.suspect, divergence if index == 0 else None)
+                with_distance(blame.suspect, divergence if index == 0 else None)
                 + (f"; {inside.words}" if inside is not None and index == 0 else ""),
                 first_step=blame.suspect.difference.step if blame.suspect.difference else effect.step,
                 paths=[place.path for place in blame.suspect.hidden],
@@ -250,9 +255,8 @@ class Judge:
     def _hidden(self, point: int, resumed: Run) -> list[Hidden]:
         return find_hidden(self.reference.directory, self.source.directory, resumed.directory, point)
 
-    def _donor(self, point: int, step: int) -> Run:
-        """The source run once more, storing its live state at the resume point, its batches, and tensors of a step."""
-        del step  # Tensors of a step are taken by `_measured`, which knows which ones.
+    def _donor(self, point: int) -> Run:
+        """The source run once more, storing its live state at the resume point and its batches after it."""
         return self.bench.source(self.experiment, live_at=(point,), batches_after=point)
 
     def _trial(self, point: int, expected: Run, donor: Run, chosen: list[Suspect], until: int) -> Left | None:
@@ -278,9 +282,9 @@ class Judge:
 
     def _measured(self, point: int, root: Difference, donor: Run, until: int) -> Divergence:
         """The divergence with how far the first tensor is apart, from a repetition that stores it."""
-        divergence = _divergence(root)
+        divergence = divergence_of(root)
         if "#" not in str(root.expected) or not root.keys or not donor.complete:
-            return _with_float_distance(divergence)
+            return with_float_distance(divergence)
         step = point if root.rung == "state-after-loading" else root.step
         gradient = root.rung == "gradients"
         if root.component in DATA or root.rung in ("sample-ids", "batch-content", "random-streams"):
@@ -363,90 +367,3 @@ def _storage_keys(root: Difference, keys: tuple[str, ...]) -> list[str]:
         else (root.component,)
     )
     return [f"{component}|{key}" for component in components for key in keys]
-
-
-def _saving_divergence(difference: Difference) -> Divergence:
-    """State that a save has changed is first used in the step after it."""
-    after = difference.rung == "state-after-step"
-    return dataclasses.replace(
-        _divergence(difference), component="saving", step=difference.step + 1 if after else difference.step
-    )
-
-
-def _divergence(difference: Difference) -> Divergence:
-    return Divergence(
-        step=difference.step,
-        rung=difference.rung,
-        component=difference.component,
-        quantity=difference.quantity,
-        name=difference.name,
-        expected=_value(difference.expected),
-        got=_value(difference.got),
-    )
-
-
-def _value(value: Any) -> float | int | str | None:
-    """A digest that carries its value (`=5`, `float32[]=4.0`) as that value."""
-    if not isinstance(value, str):
-        return value
-    _, separator, text = value.partition("=")
-    if not separator or "#" in value:
-        return value
-    try:
-        return float(text) if "." in text or "e" in text or "n" in text else int(text)
-    except ValueError:
-        return text
-
-
-def _with_float_distance(divergence: Divergence) -> Divergence:
-    from resumecheck.compare.tolerance import ulp_distance
-
-    expected, got = divergence.expected, divergence.got
-    if isinstance(expected, float) and isinstance(got, float):
-        return dataclasses.replace(divergence, max_abs=abs(expected - got), max_ulp=ulp_distance(expected, got))
-    return divergence
-
-
-def _with_distance(suspect: Suspect, divergence: Divergence | None) -> str:
-    """The evidence in words; of a measured tensor its values instead of its digests."""
-    if divergence is None or divergence.max_abs is None or suspect.difference is None or suspect.hidden:
-        return suspect.detail
-    if "#" not in suspect.detail:
-        return suspect.detail
-    others = f" (and {suspect.difference.count - 1} more tensors)" if suspect.difference.count > 1 else ""
-    ulp = f", {divergence.max_ulp} ulp" if divergence.max_ulp is not None else ""
-    quantity = "" if divergence.quantity in ("parameter", "buffer") else f" {divergence.quantity}"
-    return (
-        f"{divergence.name}{quantity}: expected {divergence.expected!r}, got {divergence.got!r} "
-        f"(largest difference {divergence.max_abs:.3g}{ulp}){others}"
-    )
-
-
-def _changed_arguments(expected: Trajectory, got: Trajectory) -> str:
-    before, now = expected.facts.get("arguments", {}), got.facts.get("arguments", {})
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return "; ".join(f"{name}: expected {before.get(name)!r}, got {now.get(name)!r}" for name in changed[:5])
-
-
-def _window(expected: Trajectory, got: Trajectory, step: int | None) -> tuple[StepPair, ...]:
-    if step is None:
-        return ()
-    pairs = []
-    for number in range(step - WINDOW[0], step + WINDOW[1] + 1):
-        before, now = expected.rows.get(number), got.rows.get(number)
-        if (before is None or before.start) and (now is None or now.start):
-            continue
-        sides = _shown(before), _shown(now)
-        pairs.append(StepPair(number, *sides, equal=sides[0] == sides[1]))
-    return tuple(pairs)
-
-
-def _shown(row: Row | None) -> dict[str, Any] | None:
-    if row is None or row.start:
-        return None
-    return {
-        "loss": row.loss,
-        "grad_norm": row.grad_norm,
-        "learning_rate": row.lr[0] if row.lr else None,
-        "samples": row.ids[:8] if row.ids is not None else None,
-    }

@@ -18,11 +18,10 @@ import io
 import itertools
 import json
 import pickle
-import random
 import threading
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,23 @@ import torch
 
 from resumecheck.state.digest import digest, plain_digest
 from resumecheck.state.ownership import is_own_module, is_own_type
+from resumecheck.state.units import (
+    ARRAYS,
+    GENERATORS,
+    LONG_SEQUENCE,
+    PLAIN,
+    Setter,
+    StoredGenerator,
+    generator_state,
+    is_plain,
+    plain_leaves,
+    portable,
+    put_value,
+    set_item,
+)
 
 LIBRARY_DEPTH = 3
 MOST_ENTRIES = 50_000
-LONG_SEQUENCE = 512
 SKIPPED_ATTRIBUTES = frozenset({"_parameters", "_buffers", "_modules", "_resumecheck"})
 #: Objects whose inside is large, no state of the run, or read elsewhere.
 OPAQUE_TYPES = frozenset(
@@ -46,16 +58,12 @@ OPAQUE_TYPES = frozenset(
     }
 )  # fmt: skip
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic, enum.Enum)
-_ARRAYS = (torch.Tensor, np.ndarray)
 _ITERATORS = (
     *map(type, (iter([]), iter(()), iter(range(0)), iter(range(2**70)), iter({}), iter(""), iter(set()))),
     *(itertools.cycle, itertools.count, itertools.islice, itertools.chain, itertools.repeat),
     *(enumerate, zip, map, filter),
 )
 _IGNORED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()), weakref.ref, property)
-
-Setter = Callable[[Any], None]
 
 
 class Census:
@@ -98,7 +106,7 @@ class Census:
         values: dict[str, bytes] = {}
         for name, (value, _) in self.units.items():
             with contextlib.suppress(Exception):
-                values[name] = pickle.dumps(_portable(value))
+                values[name] = pickle.dumps(portable(value))
         path.write_bytes(pickle.dumps(values))
 
     def put(self, path: str, stored: bytes | None) -> bool:
@@ -113,7 +121,7 @@ class Census:
         value = pickle.loads(stored)
         if path in self.units:
             now, setter = self.units[path]
-            return _put(now, value, setter)
+            return put_value(now, value, setter)
         if owner is None or not attribute.isidentifier():
             return False
         setattr(owner, attribute, value.make() if isinstance(value, StoredGenerator) else value)
@@ -167,7 +175,7 @@ class _Walk:
             return
         if isinstance(value, _IGNORED):
             return
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN):
             self.record(
                 path, plain_digest(value) if not isinstance(value, np.generic | enum.Enum) else repr(value), path
             )
@@ -176,11 +184,11 @@ class _Walk:
         if id(value) in self.seen:
             return
         self.seen[id(value)] = value
-        if isinstance(value, _ARRAYS):
+        if isinstance(value, ARRAYS):
             if isinstance(value, torch.nn.Parameter):
                 self.census.tensor_paths[id(value)] = path
             self.unit(value, path, setter)
-        elif isinstance(value, random.Random | torch.Generator | np.random.Generator | np.random.RandomState):
+        elif isinstance(value, GENERATORS):
             self.record(path, f"{type(value).__name__} {digest(generator_state(value))}", path)
             self.census.units[path] = (value, setter)
         elif isinstance(value, list | tuple | Mapping | set | frozenset | collections.deque):
@@ -193,7 +201,7 @@ class _Walk:
         self.census.units[path] = (value, setter)
         if isinstance(value, Mapping | list | tuple):
             self.look_for_shadow(list(value.values()) if isinstance(value, Mapping) else list(value), path)
-        for leaf_path, text in _plain_leaves(value, path):
+        for leaf_path, text in plain_leaves(value, path):
             self.record(leaf_path, text, path)
 
     def look_for_shadow(self, tensors: list[Any], path: str) -> None:
@@ -207,7 +215,7 @@ class _Walk:
 
     def visit_container(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
         """A plain container is one unit; another is opened."""
-        if _is_plain(value):
+        if is_plain(value):
             if len(value) > LONG_SEQUENCE and not isinstance(value, Mapping | set | frozenset):
                 self.leave_out(path, f"the middle of {len(value)} elements")
             self.unit(value, path, setter)
@@ -221,7 +229,7 @@ class _Walk:
             items = items[:100] + items[-100:]
         for key, item in items:
             name = repr(key) if isinstance(key, str | int | float | bool) else f"<{type(key).__name__}>"
-            put = None if isinstance(value, tuple) else functools.partial(_set_item, value, key)
+            put = None if isinstance(value, tuple) else functools.partial(set_item, value, key)
             self.visit(item, f"{path}[{name}]", put, depth)
 
     def visit_object(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
@@ -264,7 +272,7 @@ class _Walk:
         except Exception:
             self.leave_out(path, f"a {type(value).__name__} does not tell its position")
             return
-        for leaf_path, text in _plain_leaves(
+        for leaf_path, text in plain_leaves(
             list(made[1:]) if isinstance(made, tuple) else repr(made), f"{path}.position"
         ):
             self.record(leaf_path, text, path)
@@ -295,7 +303,7 @@ class _Walk:
                 self.visit(
                     default,
                     f"{path}.<default>.{name}",
-                    functools.partial(_set_item, function.__kwdefaults__, name),
+                    functools.partial(set_item, function.__kwdefaults__, name),
                     depth,
                 )
             for name, item in vars(function).items():
@@ -311,7 +319,7 @@ class _Walk:
         for name, item in list(namespace.items()):
             if name.startswith("__") or isinstance(item, types.ModuleType):
                 continue
-            self.visit(item, f"{module}.{name}", functools.partial(_set_item, namespace, name), 0)
+            self.visit(item, f"{module}.{name}", functools.partial(set_item, namespace, name), 0)
 
     def visit_class(self, cls: type) -> None:
         """Attributes and methods of the target's own classes, once."""
@@ -356,7 +364,7 @@ class _Walk:
         for base in cls.__mro__ if is_own_type(cls) else ():
             for name, item in vars(base).items() if is_own_type(base) else ():
                 # A class attribute that the instance has not overridden yet is what the instance holds.
-                if not name.startswith("__") and isinstance(item, _PLAIN):
+                if not name.startswith("__") and isinstance(item, PLAIN):
                     attributes.setdefault(name, item)
         for name, item in attributes.items():
             if name not in SKIPPED_ATTRIBUTES:
@@ -382,117 +390,3 @@ class _Walk:
                     self.visit(list(hooks.values()), f"{path}.{name}", None, depth)
             for name, item in vars(value).items():
                 self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
-
-
-def generator_state(generator: Any) -> Any:
-    """The state of a private random generator, as plain values."""
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state()
-
-
-class StoredGenerator:
-    """A private random generator by kind and state, so that one can be made where there is none."""
-
-    def __init__(self, generator: Any) -> None:
-        self.kind = type(generator)
-        self.bits = type(generator.bit_generator) if isinstance(generator, np.random.Generator) else None
-        self.state = generator_state(generator)
-
-    def restore(self, generator: Any) -> None:
-        """Put the state into a live generator."""
-        if isinstance(generator, random.Random):
-            generator.setstate(self.state)
-        elif isinstance(generator, np.random.Generator):
-            generator.bit_generator.state = self.state
-        else:
-            generator.set_state(self.state)
-
-    def make(self) -> Any:
-        """A new generator in this state."""
-        generator = self.kind(self.bits()) if self.bits is not None else self.kind()
-        self.restore(generator)
-        return generator
-
-
-def _portable(value: Any) -> Any:
-    """What is stored of a unit: generators by state, tensors as CPU copies."""
-    if isinstance(value, random.Random | torch.Generator | np.random.Generator | np.random.RandomState):
-        return StoredGenerator(value)
-    return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
-
-
-def _put(value: Any, stored: Any, setter: Setter | None) -> bool:
-    """Put a stored value in the place of a live one: in place where identity matters, else by its setter."""
-    if isinstance(stored, StoredGenerator):
-        if isinstance(value, stored.kind):
-            stored.restore(value)
-        elif setter is not None:
-            setter(stored.make())
-        else:
-            return False
-    elif isinstance(value, torch.Tensor) and isinstance(stored, torch.Tensor) and value.shape == stored.shape:
-        with torch.no_grad():
-            value.detach().copy_(stored)
-    elif isinstance(value, list | collections.deque) and isinstance(stored, list | collections.deque):
-        value.clear()
-        value.extend(stored)
-    elif (isinstance(value, dict) and isinstance(stored, Mapping)) or (
-        isinstance(value, set) and isinstance(stored, set)
-    ):
-        value.clear()
-        value.update(stored)
-    elif setter is not None:
-        try:
-            setter(stored)
-        except (AttributeError, TypeError):
-            return False
-    else:
-        return False
-    return True
-
-
-def _set_item(container: Any, key: Any, value: Any) -> None:
-    container[key] = value
-
-
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether a container holds nothing but leaves and containers of leaves."""
-    if isinstance(value, (*_PLAIN, *_ARRAYS)):
-        return not isinstance(value, torch.nn.Parameter)
-    if depth > 6:
-        return False
-    if type(value) in (dict, collections.OrderedDict, collections.defaultdict, collections.Counter):
-        return all(isinstance(key, (*_PLAIN, tuple)) for key in value) and all(
-            _is_plain(item, depth + 1) for item in value.values()
-        )
-    if type(value) in (list, tuple, set, frozenset, collections.deque) or (
-        isinstance(value, tuple) and hasattr(value, "_fields")
-    ):
-        ends = value if len(value) <= LONG_SEQUENCE else list(itertools.islice(value, 50))
-        return all(_is_plain(item, depth + 1) for item in ends)
-    return False
-
-
-def _plain_leaves(value: Any, path: str) -> list[tuple[str, str]]:
-    """Entries of a unit: a leaf each where there are at most 64, else one digest."""
-    if isinstance(value, Mapping) and len(value) <= 64:
-        items = [(f"{path}.len", f"={len(value)}")]
-        for key, item in value.items():
-            items += _plain_leaves(item, f"{path}[{key!r}]")
-        return items
-    if isinstance(value, list | tuple | collections.deque) and len(value) <= 64:
-        items = [(f"{path}.len", f"={len(value)}")]
-        for index, item in enumerate(value):
-            items += _plain_leaves(item, f"{path}[{index}]")
-        return items
-    if isinstance(value, list | tuple | collections.deque) and len(value) > LONG_SEQUENCE:
-        shown = [value[index] for index in (*range(100), *range(-100, 0))]
-        return [(f"{path}.len", f"={len(value)}"), (path, digest(shown))]
-    if isinstance(value, np.generic | enum.Enum):
-        return [(path, repr(value))]
-    return [(path, digest(list(value) if isinstance(value, collections.deque) else value))]
