@@ -169,7 +169,7 @@ class TestWrongUsage:
         ("arguments", "message"),
         [
             (["masked_words.py:nothing"], "masked_words has no 'nothing'; functions there: build, build_keyed"),
-            (["other.py:number"], "number is a int, expected a function"),
+            (["other.py:number"], "number is not a function but of type int"),
             (["other.py:returns_nothing"], "returned None, expected a transformers.Trainer"),
             (["no_such_package.training:build"], "there is no module 'no_such_package'"),
             (["prose.py:build"], "prose.py is not valid Python: line 1"),

@@ -58,7 +58,7 @@ class Judge:
 
     def judge(self, point: int, horizon: str, until: int) -> ResumePoint:
         """Resume from `point` and compare up to step `until`."""
-        stop = until if until < self.last_step or self.experiment.steps is not None else None
+        stop = until if until < self.last_step else self.experiment.steps
         resumed = self.bench.resumed(self.experiment, self.source, point, stop=stop)
         if not resumed.complete:
             return self._failure(point, horizon, resumed)
@@ -88,7 +88,7 @@ class Judge:
             self.experiment,
             self.source,
             point,
-            stop=self.last_step if self.experiment.steps is not None else None,
+            stop=self.experiment.steps,
             label="and interrupted again",
             save_at=(second,),
             census_at=(second,),
@@ -108,7 +108,7 @@ class Judge:
     def _against(self, expected: Run, point: int, resumed: Run, until: int, *, steps: int = 3) -> list[Difference]:
         """Everything in which a resumed run differs from an expected one."""
         got = resumed.trajectory
-        limit = until if until < self.last_step or self.experiment.steps is not None else max(until, got.last_step)
+        limit = until if until < self.last_step else max(until, got.last_step)
         pair = expected.trajectory, got
         if self.judgement.spread is not None:
             last = expected.trajectory.last_step
@@ -270,7 +270,7 @@ class Judge:
             donor=str(donor.directory),
             batches=bool(components & DATA),
         )
-        stop = until if until < self.last_step or self.experiment.steps is not None else None
+        stop = until if until < self.last_step else self.experiment.steps
         label = "with " + " and ".join(suspect.component for suspect in chosen[:3])
         run = self.bench.resumed(self.experiment, self.source, point, stop=stop, label=label, transplant=transplant)
         if not run.complete:
