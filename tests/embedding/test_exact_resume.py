@@ -26,7 +26,7 @@ TWO_PROCESSES = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2
 
 
 def start(options: list[str], launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    command = [sys.executable, "-m", *launcher, "resumecheck.embedding.train", *options]
+    command = [sys.executable, "-m", *launcher, "resumecheck", "train", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -124,6 +124,8 @@ def test_a_run_killed_with_sigkill_goes_on_from_its_latest_checkpoint(uninterrup
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out" / "checkpoint-8").exists()
     run([*options, "--resume_from_checkpoint", "latest"])
     assert differences(uninterrupted, final_state(tmp_path / "out")) == []
 
@@ -141,13 +143,13 @@ def test_two_processes_resumed_in_a_later_epoch_end_as_when_uninterrupted(encode
 
 
 @pytest.mark.resumecheck(at=[2, 4, 6])
-@pytest.mark.parametrize("factory", ["build", "build_with_workers"])
-def test_the_plugin_finds_the_trainer_equivalent(resumecheck, tmp_path_factory, monkeypatch, factory):
-    from tests.embedding import target
+def test_the_plugin_finds_the_trainer_equivalent(resumecheck, encoder, data):
+    def build(output_dir):
+        from resumecheck.embedding.arguments import parse_train_arguments
+        from resumecheck.embedding.train import build_trainer
 
-    directory = tmp_path_factory.mktemp("target")
-    monkeypatch.setenv(target.DIRECTORY_VARIABLE, str(directory))
-    target.prepare(directory)
-    verdict = resumecheck(f"tests.embedding.target:{factory}")
+        return build_trainer(*parse_train_arguments(tiny.train_options(encoder, data, Path(output_dir))))
+
+    verdict = resumecheck(build)
     assert verdict.equivalent
     assert verdict.steps == 8
