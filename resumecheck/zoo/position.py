@@ -134,6 +134,19 @@ class Stream(torch.utils.data.IterableDataset[dict[str, Tensor]]):
 class TakesUpAStream(KeepsEverything):
     """Takes the stream up at the row that it had read, instead of reading all before it."""
 
+    resumed_from: str | None = None
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        # Where nothing is skipped, the Trainer restores the streams before the loader draws its seed from them.
+        self.resumed_from = checkpoint
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        samples = super().get_batch_samples(*args, **kwargs)
+        if self.resumed_from is not None:
+            super()._load_rng_state(self.resumed_from)
+            self.resumed_from = None
+        return samples
+
     def keep(self) -> int:
         return self.state.global_step * BATCH
 
@@ -158,8 +171,11 @@ class StartsBehind(Rows):
         return super().__getitem__((index + self.behind) % ROWS)
 
 
-class SkipsTwice(TakesUpAStream):
+class SkipsTwice(KeepsEverything):
     """Moves the data set on by the rows that were used, and lets the Trainer skip them as well."""
+
+    def keep(self) -> int:
+        return self.state.global_step * BATCH
 
     def put_back(self, kept: int) -> None:
         self.train_dataset.behind = kept

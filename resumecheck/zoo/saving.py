@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import Trainer
 
 from resumecheck.zoo.content import IgnoresTheIndex
-from resumecheck.zoo.setups import FewRows, Rows, TinyTrainer, make_model, make_trainer
+from resumecheck.zoo.setups import FewRows, KeepsEverything, Rows, TinyTrainer, make_model, make_trainer
 from resumecheck.zoo.streams import DrawsFromPython
 
 
@@ -64,29 +64,34 @@ def saving_draws_from_python_stream_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, DrawsFromTheSystemWhenSaving, model=make_model(DrawsFromPython))
 
 
-class EvaluatesWhenSaving(TinyTrainer):
-    """Evaluates for every checkpoint; each pass over a loader draws its seed from torch's global stream."""
-
-    puts_back = False
+class PassesOverDataWhenSaving(TinyTrainer):
+    """Notes the loss on other rows beside each checkpoint; a pass over a loader draws a seed from torch's stream."""
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        with torch.random.fork_rng(enabled=self.puts_back):
-            self.evaluate()
         super()._save_checkpoint(model, trial)
+        loader = torch.utils.data.DataLoader(FewRows(), batch_size=4, generator=self.generator())
+        self.model.eval()
+        with torch.no_grad():
+            losses = [float(self.model(**batch).loss) for batch in loader]
+        Path(self.args.output_dir or ".", "losses.txt").write_text(str(losses), encoding="utf-8")
+
+    def generator(self) -> torch.Generator | None:
+        return None
 
 
-class EvaluatesApartWhenSaving(EvaluatesWhenSaving):
-    """Puts the stream back after it."""
+class PassesWithItsOwnGenerator(PassesOverDataWhenSaving):
+    """Gives the loader a generator to draw from."""
 
-    puts_back = True
-
-
-def saving_evaluates(output_dir: str) -> Trainer:
-    return make_trainer(output_dir, EvaluatesWhenSaving, eval_rows=FewRows())
+    def generator(self) -> torch.Generator | None:
+        return torch.Generator().manual_seed(1)
 
 
-def saving_evaluates_twin(output_dir: str) -> Trainer:
-    return make_trainer(output_dir, EvaluatesApartWhenSaving, eval_rows=FewRows())
+def saving_passes_over_data(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, PassesOverDataWhenSaving)
+
+
+def saving_passes_over_data_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, PassesWithItsOwnGenerator)
 
 
 class SavesMeanWeights(TinyTrainer):
@@ -112,10 +117,16 @@ class SavesMeanWeights(TinyTrainer):
         super()._save_checkpoint(model, trial)
 
 
-class SavesMeanWeightsAside(SavesMeanWeights):
-    """Saves the mean in a directory of its own, and puts the weights back."""
+class SavesMeanWeightsAside(SavesMeanWeights, KeepsEverything):
+    """Saves the mean in a directory of its own and in the checkpoint, and puts the weights back."""
 
     takes_out = True
+
+    def keep(self) -> dict[str, Tensor]:
+        return self.means
+
+    def put_back(self, kept: dict[str, Tensor]) -> None:
+        self.means = kept
 
 
 def saving_leaves_mean_weights_in(output_dir: str) -> Trainer:
