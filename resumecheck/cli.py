@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import traceback
@@ -56,6 +57,15 @@ _ZOO_EXAMPLES = """\
 examples:
   resumecheck zoo
   resumecheck zoo lr-scheduler moments_rounded_to_bf16 --json zoo.json
+"""
+_EXPLAIN_DESCRIPTION = """\
+Say what a finding means, how it comes about and what to do, with code that loses the state and the same code mended.
+Without a name, list all findings. docs/findings.md has the same text."""
+_EXPLAIN_EXAMPLES = """\
+examples:
+  resumecheck explain
+  resumecheck explain RC204
+  resumecheck explain data-content
 """
 
 
@@ -161,6 +171,17 @@ def _zoo(options: argparse.Namespace) -> int:
     return EXIT_STATUS["equivalent"] if report.well_judged else EXIT_STATUS["diverged"]
 
 
+def _explain(options: argparse.Namespace) -> int:
+    from resumecheck.report import findings_page
+
+    kind = findings_page.find(options.name) if options.name is not None else None
+    try:
+        print(findings_page.listing() if kind is None else findings_page.as_text(kind), flush=True)
+    except BrokenPipeError:  # `| head`; what Python flushes at its exit must not meet the closed pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM ends a check like Ctrl-C does: its runs are ended and its working directory is removed."""
 
@@ -230,6 +251,16 @@ def _parser() -> argparse.ArgumentParser:
         "names", metavar="NAME", nargs="*", help="a specimen, or a component for all that lose it (default: all)"
     )
     zoo.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+
+    explain = commands.add_parser(
+        "explain",
+        help="what a finding means, how it comes about, and the cure",
+        description=_EXPLAIN_DESCRIPTION,
+        epilog=_EXPLAIN_EXAMPLES,
+        **raw,
+    )
+    explain.set_defaults(run=_explain)
+    explain.add_argument("name", metavar="CODE", nargs="?", help="a code or a component (default: list all)")
 
     for name, (summary, _module) in TRAINER_COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)

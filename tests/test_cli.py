@@ -16,6 +16,7 @@ import pytest
 
 import resumecheck
 from resumecheck.cli import main
+from resumecheck.diagnose.findings import KINDS
 from resumecheck.zoo.catalogue import by_name
 
 EXAMPLE = Path(__file__).parent / "examples" / "masked_words.py"
@@ -87,6 +88,7 @@ class TestHelp:
         for word in (
             "verify",
             "zoo",
+            "explain",
             "train",
             "evaluate",
             "0 equivalent",
@@ -151,6 +153,11 @@ class TestWrongUsage:
             (["verify", "out/checkpoint-4:build"], "out/checkpoint-4 is a directory"),
             (["verify", "masked_words.py:2"], "'2' is not the name of a factory"),
             (["zoo", "scheduler_not_restord"], "no specimen and no component of the zoo is called"),
+            (
+                ["explain", "RC999"],
+                "no finding has the code or the component 'RC999'; known: RC101 weights, RC102 buffers",
+            ),
+            (["explain", "RC204", "RC301"], "unrecognized arguments: RC301"),
             (["zoo", "--json", "missing/zoo.json"], "--json missing/zoo.json: cannot be written"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -183,6 +190,38 @@ class TestWrongUsage:
         status, out, err = resumecheck_command("verify", *arguments)
         messages = [line for line in err.splitlines() if not re.match(r"resumecheck: .*: step \d+", line)]
         assert_one_message((status, out, "\n".join(messages)), message)
+
+
+class TestExplain:
+    @pytest.mark.parametrize("name", ["RC204", "rc204", "data-content"])
+    def test_a_finding_is_explained_by_code_or_component(self, resumecheck_command, name):
+        status, out, err = resumecheck_command("explain", name)
+        assert (status, err) == (0, "")
+        assert out.startswith("RC204  data-content: the same samples arrive with other content\n")
+        for part in ("How it comes about", "transformers #46628", "What to do", "Lost", "Mended", "def __getitem__"):
+            assert part in out
+        assert "See it found: resumecheck zoo data-content" in out
+
+    def test_without_a_name_every_finding_is_listed(self, resumecheck_command):
+        status, out, _err = resumecheck_command("explain")
+        assert status == 0
+        for kind in KINDS:
+            assert f"  {kind.code}  {kind.component} " in out
+
+    def test_a_reader_that_closes_the_pipe_is_no_defect(self):
+        command = [sys.executable, "-m", "resumecheck", "explain", "RC204"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            process.stdout.close()
+            assert process.stderr.read() == ""
+        assert process.returncode == 0
+
+    def test_it_answers_at_once(self):
+        code = (
+            "import sys; from resumecheck.cli import main; main(['explain', 'RC204']); main(['explain']);"
+            "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy', 'rich')))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 class TestTrainerCommands:
