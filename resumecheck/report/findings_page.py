@@ -55,9 +55,10 @@ _INTRODUCTION = """\
 A finding is a named diagnosis: a stable code, the component of the training state that is lost, and what to do.
 `resumecheck explain RC204` prints an entry of this page, and so does `resumecheck explain data-content`.
 
-The numbers in brackets are public threads in which such a bug is reported; not each of them was open to the end, and
-many are mended. Examples leave out all but the lines that lose the state, and are written for transformers 5 and
-torch 2. The tool's own tests run them: each example is found under its code, and its cure is found equivalent.
+The numbers in brackets are public threads in which such a bug is reported; many of them are mended by now. Examples
+leave out all but the lines that lose the state, and are written for transformers 5 and torch 2. They are run: the tests
+put each into a small trainer and expect the check to find it under its code (that of RC105 under RC401, which says what
+was in the missing file; that of RC304 where there is a GPU), and to find nothing in the mended one.
 """
 
 

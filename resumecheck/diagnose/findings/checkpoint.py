@@ -34,7 +34,9 @@ KINDS: tuple[FindingKind, ...] = (
             class SavesAsWrapped(Trainer):
                 def _save(self, output_dir=None, state_dict=None):
                     weights = {f"module.{name}": tensor for name, tensor in self.model.state_dict().items()}
-                    torch.save(weights, Path(output_dir or self.args.output_dir) / "weights.pt")
+                    directory = Path(output_dir or self.args.output_dir)
+                    directory.mkdir(parents=True, exist_ok=True)
+                    torch.save(weights, directory / "weights.pt")
 
                 def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
                     weights = torch.load(Path(resume_from_checkpoint) / "weights.pt")
@@ -49,7 +51,9 @@ KINDS: tuple[FindingKind, ...] = (
 
             class SavesAsNamed(Trainer):
                 def _save(self, output_dir=None, state_dict=None):
-                    torch.save(self.model.state_dict(), Path(output_dir or self.args.output_dir) / "weights.pt")
+                    directory = Path(output_dir or self.args.output_dir)
+                    directory.mkdir(parents=True, exist_ok=True)
+                    torch.save(self.model.state_dict(), directory / "weights.pt")
 
                 def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
                     weights = torch.load(Path(resume_from_checkpoint) / "weights.pt")
@@ -193,7 +197,8 @@ KINDS: tuple[FindingKind, ...] = (
         title="files of the checkpoint are missing or not its own",
         advice="Write checkpoints to a temporary directory and rename it when complete; refuse incomplete ones.",
         meaning="The directory that is loaded lacks files, or holds files of another save. Loading code that takes "
-        "what it finds goes on with the rest, without an error.",
+        "what it finds goes on with the rest, without an error. A check names the state that the file held (RC401 for "
+        "optimizer.pt): look here where all that one file holds is lost at once.",
         causes=(
             "The run was killed while it saved, and the directory is chosen by its name (transformers #35782).",
             "The file is written under one name and looked for under another (transformers #25849).",

@@ -142,36 +142,26 @@ KINDS: tuple[FindingKind, ...] = (
             "The run is made longer, and the schedule is stretched over all of it (transformers #18070).",
         ),
         example="""
-            from torch.optim.lr_scheduler import LambdaLR
             from transformers import Trainer
 
 
-            class Decays(Trainer):
-                def create_scheduler(self, num_training_steps, optimizer=None):
-                    if self.lr_scheduler is None:
-                        factor = 1.0
-
-                        def decay(step):
-                            nonlocal factor  # in no state_dict
-                            factor *= 0.9
-                            return factor
-
-                        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, decay)
-                        self._created_lr_scheduler = True
-                    return self.lr_scheduler
+            class MakesItsScheduleAgain(Trainer):
+                def _load_optimizer_and_scheduler(self, checkpoint):
+                    super()._load_optimizer_and_scheduler(checkpoint)
+                    if checkpoint is not None:
+                        self.lr_scheduler = None  # with the place that was just loaded
+                        self.create_scheduler(self.state.max_steps)
             """,
         cure="""
-            from torch.optim.lr_scheduler import LambdaLR
             from transformers import Trainer
 
 
-            class Decays(Trainer):
-                def create_scheduler(self, num_training_steps, optimizer=None):
-                    if self.lr_scheduler is None:
-                        # a function of the step, which the state_dict holds
-                        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: 0.9**step)
-                        self._created_lr_scheduler = True
-                    return self.lr_scheduler
+            class MakesItsScheduleAgain(Trainer):
+                def _load_optimizer_and_scheduler(self, checkpoint):
+                    if checkpoint is not None:
+                        self.lr_scheduler = None
+                        self.create_scheduler(self.state.max_steps)
+                    super()._load_optimizer_and_scheduler(checkpoint)  # a new schedule sets rates, so it loads last
             """,
     ),
     FindingKind(
