@@ -120,10 +120,8 @@ class Workbench:
         bench = self.bench
         bench.pool.warm(REFERENCE_SEED, SOURCE_SEED)
         pending = bench.threads.submit(bench.reference, experiment)
-        try:
-            source = bench.source(experiment)
-        finally:
-            reference = pending.result()
+        source = bench.source(experiment)
+        reference = pending.result()
         require_complete(reference)
         require_complete(source)
         last = reference.trajectory.last_step

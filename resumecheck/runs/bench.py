@@ -225,8 +225,9 @@ class Bench:
 
     def close(self) -> None:
         """End what still runs, and remove the working directory unless it is to be kept."""
-        self.pool.close()
         self.threads.shutdown(wait=False, cancel_futures=True)
+        self.pool.close()
+        self.threads.shutdown(wait=True)  # Their runs are dead; what they still copy must not outlive the directory.
         if self.keep is None:
             shutil.rmtree(self.root, ignore_errors=True)
         else:

@@ -18,6 +18,9 @@ from typing import IO, Any
 from resumecheck.errors import ResumecheckError
 from resumecheck.runs.spec import RunEnd, RunSpec, read_end
 
+#: A server ends its runs and itself when it is told to; it may still be at its imports then.
+SECONDS_TO_END = 20
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -29,6 +32,7 @@ class Pool:
         self._slots = threading.Semaphore(self.jobs)
         self._servers: dict[int, _Server] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def warm(self, *hash_seeds: int) -> None:
         """Start servers ahead of need."""
@@ -64,16 +68,21 @@ class Pool:
 
     def _server(self, seed: int) -> _Server:
         with self._lock:
+            if self._closed:
+                raise ResumecheckError("the check has been ended; no run can be started any more")
             server = self._servers.get(seed)
             if server is None or server.dead:
                 server = self._servers[seed] = _Server(seed)
             return server
 
     def close(self) -> None:
-        """End every run and every server."""
-        for server in self._servers.values():
+        """End every run and every server; none can be started afterwards."""
+        with self._lock:
+            self._closed = True
+            servers = list(self._servers.values())
+            self._servers.clear()
+        for server in servers:
             server.close()
-        self._servers.clear()
 
 
 class _Server:
@@ -149,16 +158,16 @@ class _Server:
             del self._complaint[:-20]
 
     def close(self) -> None:
-        """Close the pipe, which ends the server; kill what does not end."""
+        """Close the pipe, which ends the server and its runs; kill what does not end."""
         with contextlib.suppress(OSError):
             assert self.process.stdin is not None
             self.process.stdin.close()
-        for pid in list(self._pids.values()):
-            with contextlib.suppress(OSError):
-                os.killpg(pid, signal.SIGKILL)
         try:
-            self.process.wait(5)
+            self.process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:
+            for pid in list(self._pids.values()):
+                with contextlib.suppress(OSError):
+                    os.killpg(pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
 

@@ -52,9 +52,7 @@ def main() -> None:
                 break
             if pid in running:
                 _say(answers, ended=running.pop(pid), status=os.waitstatus_to_exitcode(status))
-    for pid in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+    _end(running)
 
 
 def _preload() -> None:
@@ -66,6 +64,16 @@ def _preload() -> None:
         "resumecheck.runs.worker",
     ):
         importlib.import_module(module)
+
+
+def _end(running: dict[int, str]) -> None:
+    """Kill the runs, and wait until they are gone: afterwards nothing writes to their directories."""
+    for pid in running:
+        for kill in (os.killpg, os.kill):  # A run that has just been forked has no process group of its own yet.
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
+    for pid in running:
+        os.waitpid(pid, 0)
 
 
 def _say(answers: int, **facts: Any) -> None:
