@@ -37,6 +37,8 @@ _NOT_ROOTS = frozenset(
         "current_gradient_accumulation_steps", "is_in_train", "_signature_columns", "_eval_dataloaders",
     }
 )  # fmt: skip
+#: Arguments that name where a run writes, or from where it goes on.
+_NO_ARGUMENTS = frozenset({"output_dir", "logging_dir", "run_name", "resume_from_checkpoint"})
 #: Metrics that measure the machine, not the run.
 _MACHINE_METRICS = ("runtime", "per_second", "time", "memory", "mem_")
 
@@ -104,8 +106,13 @@ class TrainerAdapter:
         return value
 
     def set_argument(self, name: str, value: Any) -> None:
-        """Set one training argument."""
-        setattr(self.trainer.args, name, value)
+        """Set one training argument, and what the Trainer has derived from it when it was made."""
+        trainer = self.trainer
+        setattr(trainer.args, name, value)
+        if name == "per_device_train_batch_size":
+            trainer._train_batch_size = trainer.args.train_batch_size
+        elif name == "gradient_accumulation_steps":
+            trainer.accelerator.gradient_accumulation_steps = value
 
     def train(self, resume_from: Path | None) -> None:
         """Train to the end."""
@@ -113,11 +120,7 @@ class TrainerAdapter:
 
     def arguments(self) -> dict[str, Any]:
         """The training arguments as plain values, without the output directory."""
-        return {
-            name: value
-            for name, value in self.trainer.args.to_dict().items()
-            if name not in ("output_dir", "logging_dir", "run_name")
-        }
+        return {name: value for name, value in self.trainer.args.to_dict().items() if name not in _NO_ARGUMENTS}
 
     def finished_steps(self) -> int:
         """Optimizer steps as the trainer counts them."""
@@ -163,9 +166,12 @@ class TrainerAdapter:
         roots: dict[str, Any] = {
             "__known__": known,
             "__paths__": {str(self.output_dir): "{output_dir}"},
-            "__owners__": {"trainer": trainer},
+            "__owners__": {"trainer": trainer, "arguments": trainer.args},
             "model": model,
         }
+        for name, value in vars(trainer.args).items():
+            if name not in _NO_ARGUMENTS and not name.startswith("_"):
+                roots[f"arguments.{name}"] = value
         for callback in callbacks:
             roots[f"callbacks.{_numbered(callbacks, callback)}"] = callback
         for name, value in vars(trainer).items():

@@ -1,7 +1,8 @@
 """Confirmation by transplant: a suspect is to blame when putting the source run's live value back ends the divergence.
 
 First each suspect alone, in causal order. Where none suffices, all together; if that ends the divergence, suspects are
-taken away again one at a time, and those that cannot be missed are all to blame.
+taken away again one at a time, and those that cannot be missed are all to blame. Where nothing suffices all are
+suspected, without those that change nothing, bit for bit, when they are put right alone.
 """
 
 from __future__ import annotations
@@ -29,10 +30,17 @@ class Blame:
 
 @dataclasses.dataclass(frozen=True)
 class Left:
-    """What is left of the divergence once some suspects are put right: nothing, or suspects that show only then."""
+    """What is left of the divergence once some suspects are put right.
+
+    Attributes:
+        ended: nothing is left.
+        suspects: suspects of what is left, which may show only now.
+        idle: every suspect was put right, and the steps that follow are the same bit for bit as before.
+    """
 
     ended: bool
     suspects: tuple[Suspect, ...] = ()
+    idle: bool = False
 
 
 #: Runs the resumed run with these suspects put right; None where it could not be tried.
@@ -40,15 +48,22 @@ Trial = Callable[[list[Suspect]], "Left | None"]
 
 
 def confirm(suspects: list[Suspect], trial: Trial) -> list[Blame]:
-    """Who is to blame, the root cause first; all `suspected` where no transplant ends the divergence."""
+    """Who is to blame, the root cause first; all `suspected` where no transplant ends the divergence.
+
+    Nobody where each suspect, put right alone, changes nothing: then the cause lies in none of them.
+    """
 
     def ends(chosen: list[Suspect]) -> bool:
         left = trial(chosen)
         return left is not None and left.ended
 
+    idle: list[Suspect] = []
     for suspect in suspects:
-        if ends([suspect]):
+        alone = trial([suspect])
+        if alone is not None and alone.ended:
             return [Blame(_narrowed(suspect, [], ends), "confirmed")]
+        if alone is not None and alone.idle:
+            idle.append(suspect)
     together = list(suspects)
     for _ in range(ROUNDS):
         left = trial(together)
@@ -62,7 +77,31 @@ def confirm(suspects: list[Suspect], trial: Trial) -> list[Blame]:
         if not more:
             break
         together += more
-    return [Blame(suspect, "suspected") for suspect in suspects]
+    left_over: list[Blame] = []
+    for suspect in suspects:
+        if any(suspect is other for other in idle):
+            continue
+        blame = _place_by_place(suspect, trial)
+        if blame.status == "confirmed":
+            return [blame]
+        left_over.append(blame)
+    return left_over
+
+
+def _place_by_place(suspect: Suspect, trial: Trial) -> Blame:
+    """Of several hidden places that do not suffice together, the one that does, or those that change something."""
+    units = suspect.units
+    if len(units) < 2:
+        return Blame(suspect, "suspected")
+    acting = set(units)
+    for unit in units[:MOST_PLACES]:
+        alone = suspect.only({unit})
+        left = trial([alone])
+        if left is not None and left.ended:
+            return Blame(alone, "confirmed")
+        if left is not None and left.idle:
+            acting.discard(unit)
+    return Blame(suspect.only(acting) if acting else suspect, "suspected")
 
 
 def _needed(together: list[Suspect], ends: Callable[[list[Suspect]], bool]) -> list[Blame]:

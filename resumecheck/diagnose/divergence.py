@@ -72,13 +72,6 @@ def with_distance(suspect: Suspect, divergence: Divergence | None) -> str:
     )
 
 
-def changed_arguments(expected: Trajectory, got: Trajectory) -> str:
-    """Training arguments that differ between two runs, in words; nothing where none does."""
-    before, now = expected.facts.get("arguments", {}), got.facts.get("arguments", {})
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return "; ".join(f"{name}: expected {before.get(name)!r}, got {now.get(name)!r}" for name in changed[:5])
-
-
 def steps_around(expected: Trajectory, got: Trajectory, step: int | None) -> tuple[StepPair, ...]:
     """The steps around the divergence, side by side."""
     if step is None:

@@ -15,7 +15,6 @@ from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, Left, confirm
 from resumecheck.diagnose.determinism import BITWISE, Judgement
 from resumecheck.diagnose.divergence import (
-    changed_arguments,
     divergence_of,
     saving_divergence,
     steps_around,
@@ -195,11 +194,10 @@ class Judge:
         got = resumed.trajectory
         hidden = self._hidden(point, resumed)
         suspects = find_suspects(differences, hidden, expected.trajectory, got, point)
-        arguments = changed_arguments(expected.trajectory, got)
         donor = self._donor(point)
         restarted = got.first_step != point
         blames = (
-            confirm(suspects, lambda chosen: self._trial(point, expected, donor, chosen, until))
+            confirm(suspects, lambda chosen: self._trial(point, resumed, expected, donor, chosen, until))
             if suspects and not restarted and donor.complete
             else [*(Blame(suspect, "suspected") for suspect in suspects)]
         )
@@ -227,9 +225,6 @@ class Judge:
             )
             for index, blame in enumerate(blames)
         ]
-        if arguments:
-            position = len(findings) if blames and blames[0].status == "confirmed" else 0
-            findings.insert(position, finding("arguments", "suspected", arguments))
         if not findings:
             detail = (
                 f"{words(effect)} at step {effect.step}, while everything that was compared before it is equal; "
@@ -259,7 +254,9 @@ class Judge:
         """The source run once more, storing its live state at the resume point and its batches after it."""
         return self.bench.source(self.experiment, live_at=(point,), batches_after=point)
 
-    def _trial(self, point: int, expected: Run, donor: Run, chosen: list[Suspect], until: int) -> Left | None:
+    def _trial(
+        self, point: int, resumed: Run, expected: Run, donor: Run, chosen: list[Suspect], until: int
+    ) -> Left | None:
         """Repeat the resumed run with the chosen states put right; None where it could not be tried."""
         components = {suspect.component for suspect in chosen if not suspect.hidden}
         if "dtype" in components:
@@ -278,7 +275,11 @@ class Judge:
         left = self._against(expected, point, run, until, steps=1)
         if first_effect(left) is None:
             return Left(ended=True)
-        return Left(ended=False, suspects=tuple(find_suspects(left, [], expected.trajectory, run.trajectory, point)))
+        return Left(
+            ended=False,
+            suspects=tuple(find_suspects(left, [], expected.trajectory, run.trajectory, point)),
+            idle=_by_value(chosen) and not run.trajectory.facts.get("not_transplanted") and _same_steps(resumed, run),
+        )
 
     def _measured(self, point: int, root: Difference, donor: Run, until: int) -> Divergence:
         """The divergence with how far the first tensor is apart, from a repetition that stores it."""
@@ -347,6 +348,31 @@ def _first_shown(differences: list[Difference], effect: Difference) -> Differenc
     """Where hidden state first shows: at the step of the effect, but perhaps in the gradients before it."""
     inside = ("loss", "gradients", "learning-rate")
     return next((d for d in differences if d.step == effect.step and d.rung in inside), effect)
+
+
+def _by_value(chosen: list[Suspect]) -> bool:
+    """Whether putting values in place puts these suspects right, so that a transplant without an effect acquits them."""
+    return all(
+        suspect.hidden
+        or (
+            suspect.difference is not None
+            and suspect.difference.rung == "state-after-loading"
+            and suspect.component != "dtype"
+        )
+        for suspect in chosen
+    )
+
+
+def _same_steps(one: Run, other: Run) -> bool:
+    """Whether two runs resumed from one checkpoint computed the same: data, losses, gradients, rates and weights."""
+    rows = one.trajectory.rows, other.trajectory.rows
+    common = [step for step in one.trajectory.steps if step in rows[1]]
+    last = one.trajectory.last_step == other.trajectory.last_step
+    return last and all(
+        getattr(rows[0][step], field) == getattr(rows[1][step], field)
+        for step in common
+        for field in ("micro", "gradients", "lr")
+    )
 
 
 def second_point(point: int, last: int) -> int:

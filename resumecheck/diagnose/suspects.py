@@ -20,6 +20,19 @@ STATE = frozenset(
 )  # fmt: skip
 DATA = frozenset({"data-order", "data-position", "data-content"})
 
+#: Start of a path of the census -> the component it belongs to, in the order in which they are suspected.
+_COMPONENT_OF_ROOT = {
+    "arguments.": "arguments",
+    "lr_scheduler.": "lr-scheduler",
+    "callbacks.": "callbacks",
+}
+
+#: The order in which hidden places are suspected, by component.
+_HIDDEN_ORDER = ("arguments", "weights", "lr-scheduler", "hidden-state", "callbacks")
+
+#: How the census notes that a module or parameter is one that it has found before.
+SAME_OBJECT = "is "
+
 
 @dataclasses.dataclass(frozen=True)
 class Hidden:
@@ -37,8 +50,22 @@ class Hidden:
     library: bool = False
 
     @property
+    def component(self) -> str:
+        """The component that the place belongs to; `hidden-state` where it belongs to none."""
+        if self.other_object:
+            return "weights"
+        return next((name for root, name in _COMPONENT_OF_ROOT.items() if self.path.startswith(root)), "hidden-state")
+
+    @property
+    def other_object(self) -> bool:
+        """Whether the uninterrupted run has here the very module or parameter that it has elsewhere."""
+        return self.expected is not None and self.expected.startswith(SAME_OBJECT)
+
+    @property
     def words(self) -> str:
         """`model.calls: expected 5, got 0`."""
+        if self.other_object and self.expected is not None:
+            return f"{self.path}: expected the same object as {self.expected.removeprefix(SAME_OBJECT)}, got another"
         return f"{self.path}: expected {_plain(self.expected)}, got {_plain(self.got)}"
 
 
@@ -72,14 +99,14 @@ def hidden_suspect(places: tuple[Hidden, ...]) -> Suspect:
     """Hidden places as one suspect."""
     shown = "; ".join(place.words for place in places[:3])
     others = f" (and {len(places) - 3} more)" if len(places) > 3 else ""
-    callbacks = all(place.path.startswith("callbacks.") for place in places)
-    return Suspect("callbacks" if callbacks else "hidden-state", shown + others, hidden=places)
+    components = {place.component for place in places}
+    return Suspect(components.pop() if len(components) == 1 else "hidden-state", shown + others, hidden=places)
 
 
 def find_suspects(
     differences: list[Difference], hidden: list[Hidden], expected: Trajectory, got: Trajectory, after: int
 ) -> list[Suspect]:
-    """Suspects in causal order: what differs first, and hidden state last.
+    """Suspects in causal order: changed arguments, then what differs first, and hidden state last.
 
     Args:
         differences: of the resumed run, in causal order.
@@ -112,11 +139,12 @@ def find_suspects(
     ordered.sort(key=lambda suspect: suspect.component in ("counters", "callbacks"))
     if streams and data and data[0].step == after + 1:
         ordered.sort(key=lambda suspect: suspect.component not in streams)
-    for is_callback in (False, True):
-        part = tuple(place for place in hidden if place.path.startswith("callbacks.") is is_callback)
-        if part:
-            ordered.append(hidden_suspect(part))
-    return ordered
+    parts: dict[str, list[Hidden]] = {}
+    for place in hidden:
+        parts.setdefault(place.component, []).append(place)
+    of_hidden = [hidden_suspect(tuple(parts[name])) for name in _HIDDEN_ORDER if name in parts]
+    arguments = [suspect for suspect in of_hidden if suspect.component == "arguments"]
+    return arguments + ordered + [suspect for suspect in of_hidden if suspect.component != "arguments"]
 
 
 def words(difference: Difference) -> str:
@@ -204,6 +232,9 @@ def find_hidden(reference: Path, source: Path, resumed: Path, after: int, moment
         unit = at["units"].get(path) or now["units"].get(path) or path
         changed = start["entries"].get(path) != expected
         found.append(Hidden(path, unit, expected, got, changed, path in library))
+    # What lies inside another object than the expected one is no further difference.
+    others = tuple(place.path + "." for place in found if place.other_object)
+    found = [place for place in found if not place.path.startswith(others)]
     return sorted(found, key=lambda item: (not item.changed, item.library))
 
 

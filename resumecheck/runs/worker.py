@@ -109,6 +109,8 @@ class _Run:
         adapter.attach(recorder, saving, self.begin)
         if spec.transplant is not None and spec.transplant.batches:
             adapter.feed(_donor_batches(Path(spec.transplant.donor)))
+        if spec.transplant is not None:
+            self._put_arguments(spec.transplant)
         resume_from = None
         if spec.resume_step is not None:
             resume_from = adapter.checkpoint(Path(spec.output_dir), spec.resume_step)
@@ -168,6 +170,16 @@ class _Run:
         stored = donor / "batches" / f"streams-{step}.pt"
         if (self.recorder.epoch_started or step in self._donor_epochs) and stored.exists():
             set_streams(torch.load(stored, weights_only=False))
+
+    def _put_arguments(self, transplant: Any) -> None:
+        """Put the donor's arguments in place before training begins: loaders and schedules are made from them."""
+        assert self.adapter is not None
+        names = [path.removeprefix("arguments.") for path in transplant.hidden if path.startswith("arguments.")]
+        if names:
+            stored = pickle.loads((Path(transplant.donor) / f"hidden-{self.spec.resume_step}.pkl").read_bytes())
+            for name in names:
+                if f"arguments.{name}" in stored:
+                    self.adapter.set_argument(name, pickle.loads(stored[f"arguments.{name}"]))
 
     def _put(self, transplant: Any, done: int) -> None:
         """Put the donor's state in place."""

@@ -17,6 +17,7 @@ import functools
 import io
 import itertools
 import json
+import os
 import pickle
 import threading
 import types
@@ -35,6 +36,7 @@ from resumecheck.state.units import (
     GENERATORS,
     LONG_SEQUENCE,
     PLAIN,
+    SameObject,
     Setter,
     StoredGenerator,
     generator_state,
@@ -47,6 +49,8 @@ from resumecheck.state.units import (
 
 LIBRARY_DEPTH = 3
 MOST_ENTRIES = 50_000
+#: How paths of environment variables begin.
+_VARIABLE = "environment."
 SKIPPED_ATTRIBUTES = frozenset({"_parameters", "_buffers", "_modules", "_resumecheck"})
 #: Objects whose inside is large, no state of the run, or read elsewhere.
 OPAQUE_TYPES = frozenset(
@@ -75,6 +79,8 @@ class Census:
         unit_of: path of an entry -> path of the unit that holds it.
         tensor_paths: id of a parameter outside the model -> its path.
         owners: path -> the object there, so that an attribute that is missing can be set.
+        networks: path -> the module or parameter that was first found there; a second path to it is an entry
+            `is PATH`, so that a run in which another object hangs there differs.
         shadows: paths that hold tensors of the shapes of the model's parameters: an average or another copy of them.
         library: paths inside objects of installed libraries.
         left_out: path -> why it was not walked.
@@ -86,6 +92,7 @@ class Census:
         self.unit_of: dict[str, str] = {}
         self.tensor_paths: dict[int, str] = {}
         self.owners: dict[str, Any] = {}
+        self.networks: dict[str, Any] = {}
         self.shadows: list[str] = []
         self.library: list[str] = []
         self.left_out: dict[str, str] = {}
@@ -112,6 +119,12 @@ class Census:
     def put(self, path: str, stored: bytes | None) -> bool:
         """Put a stored unit in place, or take away what the other run does not have; False where that is impossible."""
         owner_path, _, attribute = path.rpartition(".")
+        if path.startswith(_VARIABLE):
+            if stored is None:
+                os.environ.pop(path.removeprefix(_VARIABLE), None)
+            else:
+                os.environ[path.removeprefix(_VARIABLE)] = pickle.loads(stored)
+            return True
         owner = self.owners.get(owner_path)
         if stored is None:
             if owner is None or attribute not in getattr(owner, "__dict__", {}):
@@ -119,6 +132,10 @@ class Census:
             delattr(owner, attribute)
             return True
         value = pickle.loads(stored)
+        if isinstance(value, SameObject):
+            value = self.networks.get(value.path)
+            if value is None:
+                return False
         if path in self.units:
             now, setter = self.units[path]
             return put_value(now, value, setter)
@@ -128,20 +145,37 @@ class Census:
         return True
 
 
+#: The environment before any target ran: variables that it holds are not a target's state, and may be secrets.
+_ENVIRONMENT = dict(os.environ)
+
+
 def take_census(roots: Mapping[str, Any]) -> Census:
-    """Walk everything reachable from the roots. `__known__` lists objects that are read elsewhere."""
+    """Walk everything reachable from the roots, and environment variables that were set since the process began.
+
+    `__known__` lists objects that are read elsewhere, `__owners__` what roots `OWNER.ATTRIBUTE` are attributes of.
+    """
     walk = _Walk(roots.get("__known__", ()), roots.get("__paths__", {}))
     walk.census.owners.update(roots.get("__owners__", {}))
     for name, root in roots.items():
         if not name.startswith("__"):
-            walk.visit(root, name, None, 0)
+            owner, _, attribute = name.rpartition(".")
+            holder = walk.census.owners.get(owner)
+            walk.visit(root, name, functools.partial(setattr, holder, attribute) if holder is not None else None, 0)
+    for name, value in os.environ.items():
+        if _ENVIRONMENT.get(name) != value:
+            walk.visit(value, f"{_VARIABLE}{name}", functools.partial(set_item, os.environ, name), 0)
     return walk.census
+
+
+def _plain_text(value: Any) -> str:
+    return repr(value) if isinstance(value, np.generic | enum.Enum) else plain_digest(value)
 
 
 class _Walk:
     def __init__(self, known: Any, paths: Mapping[str, str]) -> None:
         self.census = Census()
         self.seen: dict[int, Any] = {id(item): item for item in known}
+        self.first_paths: dict[int, str] = {}
         self.paths = paths
         self.depth = 0
         self.shapes = collections.Counter(
@@ -176,11 +210,11 @@ class _Walk:
         if isinstance(value, _IGNORED):
             return
         if isinstance(value, PLAIN):
-            self.record(
-                path, plain_digest(value) if not isinstance(value, np.generic | enum.Enum) else repr(value), path
-            )
+            self.record(path, _plain_text(value), path)
             self.census.units[path] = (value, setter)
             return
+        if isinstance(value, torch.nn.Module | torch.nn.Parameter):
+            self.record_object(value, path, setter)
         if id(value) in self.seen:
             return
         self.seen[id(value)] = value
@@ -195,6 +229,15 @@ class _Walk:
             self.visit_container(value, path, setter, depth)
         else:
             self.visit_object(value, path, setter, depth)
+
+    def record_object(self, value: Any, path: str, setter: Setter | None) -> None:
+        """Note where a module or parameter is found first; a further path to it says that it is the same object."""
+        first = self.first_paths.setdefault(id(value), path)
+        if first == path:
+            self.census.networks[path] = value
+        else:
+            self.record(path, f"is {first}", path)
+            self.census.units[path] = (SameObject(first), setter)
 
     def unit(self, value: Any, path: str, setter: Setter | None) -> None:
         """A plain value of any size: one unit, with an entry for each leaf where they are few."""
@@ -283,6 +326,7 @@ class _Walk:
         if module.startswith("resumecheck.") and not is_own_module(module):
             return
         own = is_own_module(module, function.__globals__)
+        self.census.owners[path] = function
         depth = 0 if own else depth + 1
         if depth > LIBRARY_DEPTH:
             return
@@ -364,8 +408,9 @@ class _Walk:
         for base in cls.__mro__ if is_own_type(cls) else ():
             for name, item in vars(base).items() if is_own_type(base) else ():
                 # A class attribute that the instance has not overridden yet is what the instance holds.
-                if not name.startswith("__") and isinstance(item, PLAIN):
-                    attributes.setdefault(name, item)
+                if not name.startswith("__") and isinstance(item, PLAIN) and name not in attributes:
+                    self.depth = depth
+                    self.record(f"{path}.{name}", _plain_text(item), f"{base.__qualname__}.{name}")
         for name, item in attributes.items():
             if name not in SKIPPED_ATTRIBUTES:
                 self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)

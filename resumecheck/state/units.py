@@ -7,6 +7,7 @@ A leaf, a tensor, a container of such, a private random generator. `plain_leaves
 from __future__ import annotations
 
 import collections
+import dataclasses
 import enum
 import itertools
 import random
@@ -59,6 +60,13 @@ class StoredGenerator:
         generator = self.kind(self.bits()) if self.bits is not None else self.kind()
         self.restore(generator)
         return generator
+
+
+@dataclasses.dataclass(frozen=True)
+class SameObject:
+    """Stands for the object that the census of the same run finds first under `path`."""
+
+    path: str
 
 
 def portable(value: Any) -> Any:
