@@ -8,7 +8,8 @@ starts, or by `finish`. Nothing here draws from a random stream or changes a ten
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +17,18 @@ import torch
 
 from resumecheck.adapters.placement import stored_objects
 from resumecheck.adapters.trace import StepTrace
-from resumecheck.state.capture import LiveState, digest_leaves, identity_facts, leaves, trained_parameters
+from resumecheck.state.capture import Leaf, LiveState, digest_leaves, identity_facts, leaves, trained_parameters
 from resumecheck.state.census import Census, take_census
-from resumecheck.state.digest import digest, tensor_digest, together
+from resumecheck.state.device_digest import Transfer, single_value, single_words
+from resumecheck.state.digest import digest_into, together
 from resumecheck.state.streams import digest_streams, read_streams
 from resumecheck.trajectory import Micro, Row, TrajectoryWriter
 
 Level = Literal["light", "full"]
+
+#: At the level `light` a step digests one of so many parts of the gradients and of the moments, by turns. What differs
+#: in the others is seen in the weights, of which each step digests all, as soon as it acts.
+PARTS = 8
 
 
 class RunStopped(BaseException):
@@ -60,7 +66,8 @@ class Recorder:
         live: gives the live state.
         stop: the step after which the run is stopped, None to let it end by itself.
         captures: what to keep beside the digests.
-        level: `full` writes the digest of every tensor, `light` one for each component.
+        level: `full` writes the digest of every tensor, `light` one for each component, and of gradients and moments
+            one of a part that changes with the step.
         before_next_forward: called with the number of finished steps, before the state is read (for snapshots,
             transplants and kills).
     """
@@ -84,6 +91,7 @@ class Recorder:
         self.started = False
         self.finished_steps = 0
         self._row: Row | None = None
+        self._transfer = Transfer()
         self._trace: StepTrace | None = None
         self._events: list[dict[str, Any]] = []
         self._epoch_streams: dict[str, str] = {}
@@ -134,14 +142,16 @@ class Recorder:
     def batch(self, content: Any, ids: list[Any] | None) -> None:
         """A micro-batch is about to go forward."""
         row = self._current()
-        row.micro.append(Micro(batch=digest(content), ids=ids))
+        micro = Micro(batch="", ids=ids)
+        row.micro.append(micro)
+        digest_into(vars(micro), "batch", content, self._transfer)
         after = self.captures.batches_after
         if after is not None and row.step > after:
             torch.save(content, self.directory / "batches" / f"{row.step}-{len(row.micro) - 1}.pt")
 
     def loss(self, loss: torch.Tensor | float) -> None:
         """The loss of the micro-batch that went forward last."""
-        self._current().micro[-1].loss = float(loss)
+        self._number_into(self._current().micro[-1], "loss", loss)
 
     def gradients(self) -> None:
         """All micro-batches of the step have gone backward; gradients are not clipped yet."""
@@ -149,12 +159,14 @@ class Recorder:
         found = {
             name: parameter.grad for name, parameter in trained_parameters(self.live()) if parameter.grad is not None
         }
-        digests = {name: tensor_digest(gradient) for name, gradient in found.items()}
-        row.gradients = digests if self.level == "full" else {"all": together(digests)}
+        chosen = list(found) if self.level == "full" else _part(found, row.step)
+        for name in chosen:
+            digest_into(row.gradients, name, found[name], self._transfer)
         dense = [gradient.float() for gradient in found.values() if gradient.layout is torch.strided]
         if dense:
-            norms = torch.stack([norm.double() for norm in torch._foreach_norm(dense)])
-            row.grad_norm = float(torch.linalg.vector_norm(norms))
+            # Norms of several devices are brought to the first, as torch's clipping does it.
+            norms = [norm.double().to(dense[0].device) for norm in torch._foreach_norm(dense)]
+            self._number_into(row, "grad_norm", torch.linalg.vector_norm(torch.stack(norms)))
         wanted = self.captures.gradients.get(row.step)
         if wanted is not None:
             kept = {name: found[name].detach().cpu().clone() for name in wanted if name in found}
@@ -182,6 +194,14 @@ class Recorder:
             self.before_next_forward(step)
             self._close_row(step, at_end=True)
 
+    def _number_into(self, owner: Micro | Row, name: str, number: torch.Tensor | float) -> None:
+        """Put a number in its place; one on a device comes with the digests, so that no step waits for it alone."""
+        if not isinstance(number, torch.Tensor) or number.is_cpu:
+            setattr(owner, name, float(number))
+            return
+        dtype = number.dtype
+        self._transfer.add(single_words(number), lambda words: setattr(owner, name, float(single_value(words, dtype))))
+
     def _current(self) -> Row:
         if self._row is None:
             raise RuntimeError("the adapter reported a batch before the start of a step")
@@ -193,9 +213,17 @@ class Recorder:
         if row is None:
             return
         live = self.live()
-        row.state = digest_leaves(live)
-        if self.level == "light":
-            row.state = {component: {"all|": together(part)} for component, part in row.state.items()}
+        light = self.level == "light"
+        choose = functools.partial(_without_other_parts, row.step) if light else iter
+        row.state = digest_leaves(live, self._transfer, choose)
+        self._transfer.fetch()
+        if light:
+            part = f"part {row.step % PARTS + 1} of {PARTS}"
+            row.gradients = {part: together(row.gradients)} if row.gradients else {}
+            row.state = {
+                component: {f"{part if component == _IN_PARTS else 'all'}|": together(digests)}
+                for component, digests in row.state.items()
+            }
         row.identity = identity_facts(live)
         row.events, self._events = self._events, []
         self.writer.append(row)
@@ -221,6 +249,20 @@ class Recorder:
         if wanted is not None:
             kept = {f"{leaf.component}|{leaf.key}": leaf.value for leaf in leaves(live)}
             torch.save({key: _kept(kept[key]) for key in wanted if key in kept}, self.directory / f"tensors-{done}.pt")
+
+
+#: The component of which `light` digests a part in each step.
+_IN_PARTS = "optimizer-moments"
+
+
+def _part(names: Iterable[str], step: int) -> list[str]:
+    """The names whose turn it is: a function of names and step alone, so that two runs digest the same."""
+    return sorted(names)[step % PARTS :: PARTS]
+
+
+def _without_other_parts(step: int, every: list[Leaf]) -> list[Leaf]:
+    turn = set(_part((leaf.key for leaf in every if leaf.component == _IN_PARTS), step))
+    return [leaf for leaf in every if leaf.component != _IN_PARTS or leaf.key in turn]
 
 
 def _kept(value: Any) -> Any:

@@ -8,12 +8,13 @@ that swap their moments are then seen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from resumecheck.state.digest import digest, flatten
+from resumecheck.state.device_digest import Transfer
+from resumecheck.state.digest import digest, digest_into, flatten
 
 
 @dataclasses.dataclass
@@ -82,12 +83,26 @@ def leaves(live: LiveState) -> Iterator[Leaf]:
             yield Leaf("callbacks", "callback", f"{name}{path}", leaf)
 
 
-def digest_leaves(live: LiveState) -> dict[str, dict[str, str]]:
-    """Component -> key -> digest of every leaf. Leaves that `flatten` made are digests already."""
+def digest_leaves(
+    live: LiveState,
+    transfer: Transfer | None = None,
+    choose: Callable[[list[Leaf]], Iterable[Leaf]] = iter,
+) -> dict[str, dict[str, str]]:
+    """Component -> key -> digest of every leaf, or of those that `choose` returns.
+
+    With a transfer, digests that are computed on a device are there once it is fetched. Leaves that `flatten` made are
+    digests already.
+    """
+    own = Transfer() if transfer is None else transfer
     result: dict[str, dict[str, str]] = {}
-    for leaf in leaves(live):
-        text = leaf.value if isinstance(leaf.value, str) and leaf.component in _FLATTENED else digest(leaf.value)
-        result.setdefault(leaf.component, {})[leaf.key] = text
+    for leaf in choose(list(leaves(live))):
+        component = result.setdefault(leaf.component, {})
+        if isinstance(leaf.value, str) and leaf.component in _FLATTENED:
+            component[leaf.key] = leaf.value
+        else:
+            digest_into(component, leaf.key, leaf.value, own)
+    if transfer is None:
+        own.fetch()
     return result
 
 
