@@ -71,8 +71,3 @@ def test_a_mutation_changes_some_run_or_is_one_that_changes_none(plain_runs, nam
 #: The checkpoint's rate is restored over that of the arguments, the seed is used when the trainer is made, and a
 #: counter for display acts on nothing.
 HARMLESS = ("other_rate", "other_seed", "counter_for_display")
-
-
-def test_a_set_up_is_its_own_source():
-    setup = Setup(rows=12, optimizer="sgd", at=(2, 5), mutation="step_lost")
-    assert eval(repr(setup)) == setup
