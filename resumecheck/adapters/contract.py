@@ -85,6 +85,10 @@ class Adapter(Protocol):
         """The checkpoint that is written after `step`."""
         ...
 
+    def absent_files(self, checkpoint: Path) -> dict[str, tuple[str, ...]]:
+        """Files that loading looks for and this checkpoint does not have -> the components that they hold."""
+        ...
+
 
 def adapter_for(built: Any, output_dir: Path, target: str) -> Adapter:
     """The adapter for what `build(output_dir)` returned.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from resumecheck.state.capture import Leaf, LiveState, digest_leaves, identity_f
 from resumecheck.state.census import Census, take_census
 from resumecheck.state.device_digest import Transfer, single_value, single_words
 from resumecheck.state.digest import digest_into, together
+from resumecheck.state.samples import sample_digests
 from resumecheck.state.streams import digest_streams, read_streams
 from resumecheck.trajectory import Micro, Row, TrajectoryWriter
 
@@ -45,6 +47,7 @@ class Captures:
         tensors: step -> keys (`component|quantity|name`) of leaves to store after that step.
         gradients: step -> names of gradients to store in that step.
         batches_after: store every batch after this step, None for none.
+        samples: write the digest of every sample to `samples.jsonl`.
         trace_at: steps of which every module's input and output is digested.
         live_at_end: store the live values of the state where the run ends or is stopped.
     """
@@ -54,6 +57,7 @@ class Captures:
     tensors: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     gradients: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     batches_after: int | None = None
+    samples: bool = False
     trace_at: frozenset[int] = frozenset()
     live_at_end: bool = False
 
@@ -148,6 +152,9 @@ class Recorder:
         after = self.captures.batches_after
         if after is not None and row.step > after:
             torch.save(content, self.directory / "batches" / f"{row.step}-{len(row.micro) - 1}.pt")
+        if self.captures.samples:
+            with (self.directory / "samples.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps([row.step, sample_digests(content)]) + "\n")
 
     def loss(self, loss: torch.Tensor | float) -> None:
         """The loss of the micro-batch that went forward last."""

@@ -37,6 +37,15 @@ _NOT_ROOTS = frozenset(
         "current_gradient_accumulation_steps", "is_in_train", "_signature_columns", "_eval_dataloaders",
     }
 )  # fmt: skip
+#: The optimizer and the schedule are loaded together, or neither of them.
+_OF_OPTIMIZER = ("optimizer-moments", "optimizer-step", "optimizer-hyperparameters", "lr-scheduler")
+#: Files of a checkpoint -> the components that are lost without them.
+_FILES = {
+    "optimizer.pt": _OF_OPTIMIZER,
+    "scheduler.pt": _OF_OPTIMIZER,
+    "rng_state.pth": ("rng-python", "rng-numpy", "rng-torch", "rng-cuda"),
+    "trainer_state.json": ("counters", "callbacks"),
+}
 #: Arguments that name where a run writes, or from where it goes on.
 _NO_ARGUMENTS = frozenset({"output_dir", "logging_dir", "run_name", "resume_from_checkpoint"})
 #: Metrics that measure the machine, not the run.
@@ -130,6 +139,15 @@ class TrainerAdapter:
     def checkpoint(output_dir: Path, step: int) -> Path:
         """The directory that the Trainer writes after `step`."""
         return output_dir / f"checkpoint-{step}"
+
+    def absent_files(self, checkpoint: Path) -> dict[str, tuple[str, ...]]:
+        """Files that the Trainer looks for in a checkpoint and that are not there -> what they hold."""
+        if self.trainer.is_deepspeed_enabled or self.trainer.is_fsdp_enabled:
+            return {}
+        wanted = dict(_FILES)
+        if self.trainer.args.world_size > 1:
+            wanted = {name.replace("rng_state.pth", "rng_state_0.pth"): held for name, held in wanted.items()}
+        return {name: held for name, held in wanted.items() if not (checkpoint / name).exists()}
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compa
 from resumecheck.compare.tensors import compare_ends, distance
 from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, Left, confirm
+from resumecheck.diagnose.data import DATA, Samples, indices_tell, read_samples
 from resumecheck.diagnose.determinism import BITWISE, Judgement
 from resumecheck.diagnose.divergence import (
     divergence_of,
@@ -24,7 +25,6 @@ from resumecheck.diagnose.divergence import (
 from resumecheck.diagnose.findings import finding
 from resumecheck.diagnose.spread import outside_spread
 from resumecheck.diagnose.suspects import (
-    DATA,
     Hidden,
     Suspect,
     find_hidden,
@@ -193,7 +193,8 @@ class Judge:
     ) -> tuple[Divergence, tuple[Finding, ...]]:
         got = resumed.trajectory
         hidden = self._hidden(point, resumed)
-        suspects = find_suspects(differences, hidden, expected.trajectory, got, point)
+        samples = self._samples(point, differences, expected, got)
+        suspects = find_suspects(differences, hidden, expected.trajectory, got, point, samples)
         donor = self._donor(point)
         restarted = got.first_step != point
         blames = (
@@ -225,6 +226,7 @@ class Judge:
             )
             for index, blame in enumerate(blames)
         ]
+        findings += self._absent_files(point, blames)
         if not findings:
             detail = (
                 f"{words(effect)} at step {effect.step}, while everything that was compared before it is equal; "
@@ -232,6 +234,17 @@ class Judge:
             )
             findings.append(finding("hidden-state", "suspected", detail))
         return divergence, tuple(findings)
+
+    def _absent_files(self, point: int, blames: list[Blame]) -> list[Finding]:
+        """Files that the checkpoint does not have, where one of them would hold what is blamed."""
+        absent = self.source.trajectory.facts.get("absent_files", {}).get(str(point), {})
+        of_blame = [(blame, [name for name in absent if blame.suspect.component in absent[name]]) for blame in blames]
+        blame, names = next((pair for pair in of_blame if pair[1]), (None, []))
+        if blame is None:
+            return []
+        held = ", ".join(dict.fromkeys(component for name in names for component in absent[name]))
+        detail = f"the checkpoint of step {point} has no {' and no '.join(names)}, where loading looks for {held}"
+        return [finding("checkpoint-files", blame.status, detail, paths=names)]
 
     def _inside(self, point: int, effect: Difference, until: int) -> Place | None:
         """Where inside the step the runs part, from repetitions that trace every module."""
@@ -249,6 +262,18 @@ class Judge:
 
     def _hidden(self, point: int, resumed: Run) -> list[Hidden]:
         return find_hidden(self.reference.directory, self.source.directory, resumed.directory, point)
+
+    def _samples(self, point: int, differences: list[Difference], expected: Run, got: Trajectory) -> Samples | None:
+        """The samples of both runs by content, where data differs and its indices do not tell how."""
+        step = next((difference.step for difference in differences if difference.component in DATA), None)
+        if step is None or indices_tell(step, expected.trajectory, got):
+            return None
+        theirs = self.bench.source(self.experiment, samples=True)
+        ours = self.bench.resumed(
+            self.experiment, self.source, point, stop=step, label="to see its samples", samples=True
+        )
+        due, here = read_samples(theirs.directory), read_samples(ours.directory)
+        return Samples(due, here) if due is not None and here is not None else None
 
     def _donor(self, point: int) -> Run:
         """The source run once more, storing its live state at the resume point and its batches after it."""
@@ -351,7 +376,7 @@ def _first_shown(differences: list[Difference], effect: Difference) -> Differenc
 
 
 def _by_value(chosen: list[Suspect]) -> bool:
-    """Whether putting values in place puts these suspects right, so that a transplant without an effect acquits them."""
+    """Whether putting values in place puts these suspects right, so that one without an effect acquits them."""
     return all(
         suspect.hidden
         or (

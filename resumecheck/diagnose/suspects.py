@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.compare.differences import Difference
+from resumecheck.diagnose.data import DATA, Samples, classify_data
 from resumecheck.state.components import ORDER
 from resumecheck.trajectory import Trajectory
 
@@ -18,7 +19,6 @@ STATE = frozenset(
         "optimizer-hyperparameters", "lr-scheduler", "grad-scaler", "gradient-accumulation", "counters", "callbacks",
     }
 )  # fmt: skip
-DATA = frozenset({"data-order", "data-position", "data-content"})
 
 #: Start of a path of the census -> the component it belongs to, in the order in which they are suspected.
 _COMPONENT_OF_ROOT = {
@@ -104,7 +104,12 @@ def hidden_suspect(places: tuple[Hidden, ...]) -> Suspect:
 
 
 def find_suspects(
-    differences: list[Difference], hidden: list[Hidden], expected: Trajectory, got: Trajectory, after: int
+    differences: list[Difference],
+    hidden: list[Hidden],
+    expected: Trajectory,
+    got: Trajectory,
+    after: int,
+    samples: Samples | None = None,
 ) -> list[Suspect]:
     """Suspects in causal order: changed arguments, then what differs first, and hidden state last.
 
@@ -114,12 +119,13 @@ def find_suspects(
         expected: the run that the differences are against.
         got: the resumed run.
         after: the resume point.
+        samples: the samples of both runs by content, where their indices do not tell.
     """
     effects = [difference.step for difference in differences if difference.effect]
     last = min(effects) if effects else max((difference.step for difference in differences), default=0)
     suspects: dict[str, Suspect] = {}
     data = [difference for difference in differences if difference.component in DATA and difference.step <= last]
-    classified = classify_data(data, expected, got) if data else None
+    classified = Suspect(*classify_data(data, expected, got, samples)) if data else None
     streams = _streams_at_epoch_start(expected, got, after)
     if streams and data and data[0].step == after + 1:
         for name in streams:
@@ -155,42 +161,6 @@ def words(difference: Difference) -> str:
     return (
         f"{name}{quantity}".strip() + f": expected {_plain(difference.expected)}, got {_plain(difference.got)}{others}"
     )
-
-
-def classify_data(data: list[Difference], expected: Trajectory, got: Trajectory) -> Suspect:
-    """Order, position or content: from the sample ids where they are known, else from the batches."""
-    first = data[0]
-    step = first.step
-    before, now = expected.rows[step], got.rows[step]
-    if before.ids is not None and before.ids == now.ids:
-        content = next((difference for difference in data if difference.component == "data-content"), first)
-        return Suspect(
-            "data-content", f"step {step} has the samples {_few(now.ids)} as expected, with other content", content
-        )
-    if now.ids is not None and before.ids is not None:
-        detail = f"step {step} expected samples {_few(before.ids)}, got {_few(now.ids)}"
-        seen = [sample for row in _same_epoch(expected, step) for sample in row.ids or ()]
-        component = "data-position" if _contains(seen, now.ids) else "data-order"
-        return Suspect(component, detail, first)
-    batch = [micro.batch for micro in now.micro]
-    for row in expected.rows.values():
-        if row.step != step and [micro.batch for micro in row.micro] == batch:
-            return Suspect("data-position", f"step {step} got the batch that belongs to step {row.step}", first)
-    return Suspect("data-content", f"step {step} got a batch that the uninterrupted run never had", first)
-
-
-def _same_epoch(run: Trajectory, step: int) -> list[Any]:
-    epoch = _epoch(run, step)
-    return [row for row in run.rows.values() if not row.start and _epoch(run, row.step) == epoch]
-
-
-def _epoch(run: Trajectory, step: int) -> int | None:
-    per_epoch = run.facts.get("steps_per_epoch")
-    return (step - 1) // per_epoch if per_epoch else None
-
-
-def _contains(sequence: list[Any], part: list[Any]) -> bool:
-    return any(sequence[start : start + len(part)] == part for start in range(len(sequence) - len(part) + 1))
 
 
 def _streams_at_epoch_start(expected: Trajectory, got: Trajectory, after: int) -> list[str]:
@@ -269,11 +239,6 @@ def _plain(value: Any) -> str:
         return repr(value)
     text = str(value)
     return text[1:] if text.startswith("=") else text
-
-
-def _few(ids: list[Any] | None) -> str:
-    ids = ids or []
-    return "[" + ", ".join(map(str, ids[:6])) + (", ...]" if len(ids) > 6 else "]")
 
 
 __all__ = ["ORDER", "Hidden", "Suspect", "classify_data", "find_hidden", "find_suspects", "read_census", "words"]

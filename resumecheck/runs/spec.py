@@ -42,7 +42,8 @@ class RunSpec:
         stop: the step after which the run is stopped, None for the target's own end.
         save_at: resume points at which a checkpoint is written, and the output directory copied.
         resume_step: the step of the checkpoint to load, None to start anew.
-        census_at, live_at, tensors, gradients, batches_after, trace_at, live_at_end: see `adapters.recorder.Captures`.
+        census_at, live_at, tensors, gradients, batches_after, samples, trace_at, live_at_end: see
+            `adapters.recorder.Captures`.
         transplant: state to put in place, None for none.
         on_resume: arguments to change in a resumed run; in others it is only checked that they can be.
         kill: (step, signal name): the run kills itself before the first forward after that step.
@@ -61,6 +62,7 @@ class RunSpec:
     tensors: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     gradients: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     batches_after: int | None = None
+    samples: bool = False
     trace_at: tuple[int, ...] = ()
     live_at_end: bool = False
     transplant: Transplant | None = None

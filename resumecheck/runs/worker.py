@@ -99,6 +99,7 @@ class _Run:
             tensors=spec.tensors,
             gradients=spec.gradients,
             batches_after=spec.batches_after,
+            samples=spec.samples,
             trace_at=frozenset(spec.trace_at),
             live_at_end=spec.live_at_end,
         )
@@ -158,6 +159,9 @@ class _Run:
         checkpoint = self.adapter.checkpoint(output_dir, done)
         if not checkpoint.exists():
             raise RuntimeError(f"no checkpoint was written at step {done}: {checkpoint} does not exist")
+        if self.writer is not None:
+            absent = {**self.writer.facts.get("absent_files", {}), str(done): self.adapter.absent_files(checkpoint)}
+            self.writer.describe(absent_files=absent)
         target = Path(self.spec.directory) / "snapshots" / str(done)
         copy_output(output_dir, target, whole=checkpoint.name)
 

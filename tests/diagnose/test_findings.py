@@ -164,7 +164,7 @@ from resumecheck.zoo.scaler import ScalesGradients
 from resumecheck.zoo.setups import Rows, make_model, make_trainer
 from resumecheck.zoo.streams import DrawsFromPython
 """
-#: A missing file is found as the loss of what it held.
+#: Of a missing file, what it held is named first.
 FOUND_AS = {"RC105": "RC401"}
 AT = [9]  # in the second epoch, after warmup
 
@@ -209,6 +209,7 @@ def test_the_check_finds_an_example_under_its_code(kind, workbench, tmp_path):
     found = [*verdict.findings, *(each for point in verdict.resume_points for each in point.findings)]
     assert found, verdict.error or verdict.verdict
     assert found[0].code == FOUND_AS.get(kind.code, kind.code), found[0].message
+    assert kind.code in [each.code for each in found]
 
 
 @pytest.mark.slow

@@ -197,8 +197,8 @@ KINDS: tuple[FindingKind, ...] = (
         title="files of the checkpoint are missing or not its own",
         advice="Write checkpoints to a temporary directory and rename it when complete; refuse incomplete ones.",
         meaning="The directory that is loaded lacks files, or holds files of another save. Loading code that takes "
-        "what it finds goes on with the rest, without an error. A check names the state that the file held (RC401 for "
-        "optimizer.pt): look here where all that one file holds is lost at once.",
+        "what it finds goes on with the rest, without an error. The state that the file held is named first (RC401 for "
+        "optimizer.pt), and this finding says which file is not there.",
         causes=(
             "The run was killed while it saved, and the directory is chosen by its name (transformers #35782).",
             "The file is written under one name and looked for under another (transformers #25849).",
