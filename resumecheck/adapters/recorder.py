@@ -20,7 +20,7 @@ from resumecheck.adapters.placement import stored_objects
 from resumecheck.adapters.trace import StepTrace
 from resumecheck.state.capture import Leaf, LiveState, digest_leaves, identity_facts, leaves, trained_parameters
 from resumecheck.state.census import Census, take_census
-from resumecheck.state.device_digest import Transfer, single_value, single_words
+from resumecheck.state.device_digest import Transfer, on_device, single_value, single_words
 from resumecheck.state.digest import digest_into, together
 from resumecheck.state.samples import sample_digests
 from resumecheck.state.streams import digest_streams, read_streams
@@ -203,7 +203,7 @@ class Recorder:
 
     def _number_into(self, owner: Micro | Row, name: str, number: torch.Tensor | float) -> None:
         """Put a number in its place; one on a device comes with the digests, so that no step waits for it alone."""
-        if not isinstance(number, torch.Tensor) or number.is_cpu:
+        if not isinstance(number, torch.Tensor) or not on_device(number):
             setattr(owner, name, float(number))
             return
         dtype = number.dtype

@@ -20,6 +20,11 @@ import torch
 ROW, SLAB = 4096, 256
 
 
+def on_device(tensor: torch.Tensor) -> bool:
+    """Whether reading a tensor's values would copy them to the CPU, and wait for them."""
+    return not tensor.is_cpu
+
+
 @functools.cache
 def weights(device: torch.device) -> torch.Tensor:
     """The two tables of odd weights, `[2, ROW]`: the outputs of splitmix64 (Steele and others, 2014)."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import xxhash
 
-from resumecheck.state.device_digest import Transfer, hash_words, single_value, single_words
+from resumecheck.state.device_digest import Transfer, hash_words, on_device, single_value, single_words
 
 
 def digest(value: Any) -> str:
@@ -104,7 +104,7 @@ def _tensor_into(found: dict[str, str], name: str, tensor: torch.Tensor, transfe
     kind = f"{str(tensor.dtype).removeprefix('torch.')}[{','.join(map(str, tensor.shape))}]"
     if tensor.is_meta:
         found[name] = f"{kind}#meta"
-    elif tensor.numel() == 1 and tensor.is_cpu:
+    elif tensor.numel() == 1 and not on_device(tensor):
         found[name] = f"{kind}={tensor.item()!r}"
     elif tensor.numel() == 1:
 
@@ -124,7 +124,7 @@ def _tensor_into(found: dict[str, str], name: str, tensor: torch.Tensor, transfe
 
 def hashes_words(tensor: torch.Tensor) -> bool:
     """Whether a tensor is hashed by `hash_words`: on a GPU, and on the CPU of a process that uses a GPU."""
-    return not tensor.is_cpu or (torch.cuda.is_available() and torch.cuda.is_initialized())
+    return on_device(tensor) or (torch.cuda.is_available() and torch.cuda.is_initialized())
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
