@@ -53,8 +53,10 @@ def main() -> int:
         collector.close()
         plain_runs.close()
     print(f"everything took {time.perf_counter() - STARTED:.0f} s")
-    report_clean(clean)
-    report_mutated(mutated)
+    if clean:
+        report_clean(clean)
+    if mutated:
+        report_mutated(mutated)
     mistakes = [judged for judged in (*clean, *mutated) if judged.mistake]
     print(f"\nmistakes: {len(mistakes)}")
     for judged in mistakes:
@@ -120,7 +122,7 @@ def report_clean(found: list[Judged]) -> None:
 
 
 def report_mutated(found: list[Judged]) -> None:
-    """What was covered, and per mutation what became of it, by resume point."""
+    """What was covered, and per mutation what it changes in plain runs and whether the verdict is right, by points."""
     points = sum(len(judged.outcomes) for judged in found)
     print(f"\nmutated set-ups: {len(found)} ({len({j.setup for j in found})} different), {points} resume points")
     rows: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in MUTATIONS}
@@ -129,11 +131,10 @@ def report_mutated(found: list[Judged]) -> None:
         row["set-ups"] += 1
         for step, outcome in judged.outcomes.items():
             changes = (judged.differs or {}).get(step)
-            row["changes, found" if changes and outcome == "diverged" else ""] += 1
-            row["changes, missed" if changes and outcome != "diverged" else ""] += 1
-            row["changes nothing, equivalent" if changes is False and outcome == "equivalent" else ""] += 1
-            row["changes nothing, blamed" if changes is False and outcome != "equivalent" else ""] += 1
-    columns = ("changes, found", "changes, missed", "changes nothing, equivalent", "changes nothing, blamed")
+            right = outcome == ("diverged" if changes else "equivalent")
+            row[f"{changes or 'nothing'}: {'right' if right else 'wrong'}"] += 1
+    kinds = ("a step", "what was loaded", "nothing")
+    columns = [f"{kind}: {judgement}" for kind in kinds for judgement in ("right", "wrong")]
     print("\n| mutation | set-ups | " + " | ".join(columns) + " |")
     print("| --- |" + " --- |" * (1 + len(columns)))
     for name, row in rows.items():

@@ -9,7 +9,7 @@ class Judged:
 
     Attributes:
         outcomes: per resume point what the check said.
-        differs: per resume point whether plain runs differ; None where they were not made.
+        differs: per resume point what is different in plain runs; None where they were not made.
         mistake: empty, `false alarm` or `miss`.
         text: the verdict for a reader.
     """

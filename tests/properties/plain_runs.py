@@ -30,6 +30,7 @@ class Run:
         rates: (step, learning rates of the groups) of each update.
         evaluations: (step, metrics).
         states: (step, digest of weights, persistent buffers and the optimizer's state after it).
+        start: the same digest when training begins, with everything loaded.
         end: the last step.
         error: the exception if it died.
     """
@@ -38,6 +39,7 @@ class Run:
     rates: tuple
     evaluations: tuple
     states: tuple
+    start: str
     end: int
     error: str = ""
 
@@ -61,7 +63,11 @@ class PlainRuns:
         )
 
     def differs(self, setup):
-        """For each resume point whether the resumed run is another run, or saving makes it one."""
+        """For each resume point what is different in the resumed run, or what saving makes different.
+
+        `a step`: a loss, a rate, an evaluation, the state after a step, or the number of steps. `what was loaded`: no
+        step is, but the weights, buffers or moments that training goes on from are. Empty: nothing is.
+        """
         output_dir = Path(tempfile.mkdtemp(prefix="plain-runs-"))
         try:
             reference = self._run(setup, output_dir / "reference", saves=False)
@@ -69,7 +75,7 @@ class PlainRuns:
             if reference.error or saving.error:
                 raise RuntimeError(f"{setup} does not train: {reference.error or saving.error}")
             if saving.after(0) != reference.after(0):
-                return dict.fromkeys(setup.at, True)
+                return dict.fromkeys(setup.at, "a step")
             found = {}
             for point in setup.at:
                 # A process that is started after an interruption finds what there was then.
@@ -77,7 +83,10 @@ class PlainRuns:
                 resumed = self._run(setup, output_dir / str(point), resume_from=output_dir / str(point) / "checkpoint")
                 # A run that starts from the wrong step does something at or before the resume point.
                 early = any(step <= point for step, _ in resumed.losses)
-                found[point] = early or resumed.after(point) != reference.after(point)
+                if early or resumed.after(point) != reference.after(point):
+                    found[point] = "a step"
+                else:
+                    found[point] = "" if resumed.start == dict(reference.states)[point] else "what was loaded"
             return found
         finally:
             shutil.rmtree(output_dir)
@@ -121,7 +130,7 @@ def serve():
         with os.fdopen(reading, "rb") as pipe:
             answer = pipe.read()
         _, status = os.waitpid(child, 0)
-        answers.write(answer or pickle.dumps(Run((), (), (), (), -1, f"died with status {status}")))
+        answers.write(answer or pickle.dumps(Run((), (), (), (), "", -1, f"died with status {status}")))
         answers.flush()
 
 
@@ -162,9 +171,9 @@ def _train(setup, output_dir, saves, save_at, resume_from):
     except Exception as exception:
         error = f"{type(exception).__name__}: {exception}"
     if watch is None:
-        return Run((), (), (), (), -1, error)
+        return Run((), (), (), (), "", -1, error)
     seen = (watch.rates, watch.evaluations, watch.states)
-    return Run(tuple(losses), *(tuple(part) for part in seen), trainer.state.global_step, error)
+    return Run(tuple(losses), *(tuple(part) for part in seen), watch.start, trainer.state.global_step, error)
 
 
 def _watch(save_at):
@@ -173,6 +182,10 @@ def _watch(save_at):
     class Watch(TrainerCallback):
         def __init__(self):
             self.rates, self.evaluations, self.states = [], [], []
+            self.start = ""
+
+        def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
+            self.start = _state(model, optimizer)
 
         def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
             rates = tuple(float(group["lr"]).hex() for group in optimizer.param_groups)
@@ -183,8 +196,7 @@ def _watch(save_at):
             self.evaluations.append((state.global_step, str(numbers)))
 
         def on_step_end(self, args, state, control, model=None, optimizer=None, **kwargs):
-            digest = _digest({"model": model.state_dict(), "optimizer": optimizer.state_dict()["state"]})
-            self.states.append((state.global_step, digest))
+            self.states.append((state.global_step, _state(model, optimizer)))
             # At an epoch's end a checkpoint is written after the epoch's evaluation, as save_strategy="epoch" does.
             if state.global_step in save_at and not float(state.epoch).is_integer():
                 control.should_save = True
@@ -194,6 +206,10 @@ def _watch(save_at):
                 control.should_save = True
 
     return Watch()
+
+
+def _state(model, optimizer):
+    return _digest({"model": model.state_dict(), "optimizer": optimizer.state_dict()["state"]})
 
 
 def _digest(value):

@@ -65,7 +65,7 @@ def test_a_mutation_changes_some_run_or_is_one_that_changes_none(plain_runs, nam
     """A mutation that changed no run at all would make the property above hold for nothing."""
     needs = {field: values[0] for field, values in MUTATIONS[name].needs.items()}
     data = {"rows": 12, "steps": 8} | needs | {"mutation": name, "at": (2, 6)}
-    assert any(plain_runs.differs(Setup(**data)).values()) is (name not in HARMLESS)
+    assert ("a step" in plain_runs.differs(Setup(**data)).values()) is (name not in HARMLESS)
 
 
 #: The checkpoint's rate is restored over that of the arguments, the seed is used when the trainer is made, and a
