@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,7 @@ class Workbench:
             findings=(judgement.finding,) if judgement.finding is not None and not judgement.repeats else (),
             notes=(
                 *_notes(experiment, reference, source, points, tolerance.bitwise),
+                *_log_notes(judge.logged if tolerance.bitwise else ()),
                 *_noise_notes(judgement.spread),
             ),
             versions=reference.trajectory.facts.get("versions", {}),
@@ -339,6 +340,16 @@ def _crossings(reference: Run, source: Run) -> list[int]:
         steps = [row.step for row in run.trajectory.rows.values() if any(event["kind"] == kind for event in row.events)]
         found += [max((step for step in steps if step < last), default=0)]
     return [step for step in found if step > 0]
+
+
+def _log_notes(logged: Collection[str]) -> tuple[str, ...]:
+    """What is logged is no state, but people compare it."""
+    if not logged:
+        return ()
+    return (
+        f"logged in resumed runs with other values, while the runs are the same: {', '.join(sorted(logged))} "
+        "(transformers averages over the steps of one process only)",
+    )
 
 
 def _noise_notes(uninterrupted: Any) -> tuple[str, ...]:

@@ -119,10 +119,7 @@ def _row_differences(step: int, expected: Row, got: Row, tolerance: Tolerance) -
     if tolerance.bitwise:
         yield from _state_differences(step, "state-after-step", expected, got)
     yield from _evaluations(step, expected, got, tolerance.equal)
-    if _logs(expected) != _logs(got):
-        yield Difference(
-            step, "logs", "counters", "logged numbers", "", str(_logs(expected)), str(_logs(got)), effect=False
-        )
+    yield from _logged(step, expected, got)
 
 
 def _data(step: int, expected: Row, got: Row) -> Iterator[Difference]:
@@ -218,8 +215,18 @@ def _evaluations(
                 return
 
 
-def _logs(row: Row) -> list[dict[str, float]]:
-    return [event["logs"] for event in row.events if event["kind"] == "log"]
+def _logged(step: int, expected: Row, got: Row) -> Iterator[Difference]:
+    """The first logged number that differs: what is logged is no state, but people read it."""
+    pair = [[event["logs"] for event in row.events if event["kind"] == "log"] for row in (expected, got)]
+    if len(pair[0]) != len(pair[1]):
+        yield Difference(step, "logs", "counters", "number of logs", "", *map(len, pair), effect=False)
+        return
+    for before, now in zip(*pair, strict=True):
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                values = before.get(name), now.get(name)
+                yield Difference(step, "logs", "counters", "logged", name, *values, effect=False)
+                return
 
 
 def _few(ids: list[Any]) -> str:

@@ -41,7 +41,7 @@ from resumecheck.verdict import Divergence, Finding, ResumePoint
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """What all resume points of a check share."""
+    """What all resume points of a check share; `logged` gathers what runs that are the same log otherwise."""
 
     bench: Bench
     experiment: Experiment
@@ -49,6 +49,7 @@ class Judge:
     source: Run
     judgement: Judgement
     tolerance: Tolerance
+    logged: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def last_step(self) -> int:
@@ -64,6 +65,8 @@ class Judge:
         expected, differences = self._differences(point, resumed, until)
         effect = first_effect(differences)
         latent = self._latent(differences, point, resumed) if effect is None else ()
+        if effect is None:
+            self.logged.update(difference.name for difference in differences if difference.rung == "logs")
         if horizon == "next" and effect is None:
             latent += self._still_hidden(point, until, resumed)
         own = self._diagnose(point, resumed, expected, differences, effect, until) if effect is not None else None

@@ -139,6 +139,8 @@ SPECIMENS: tuple[Specimen, ...] = (
         "the parts of a sequence of schedules start again, the sequence does not"),
     _specimen("scheduler.plateau_count_not_restored", "lr-scheduler", "starts again", "timm #2756",
         "the count of bad evaluations is lost, so that the rate falls later"),
+    _specimen("scheduler.metric_counts_its_evaluations", "hidden-state", "a plain attribute", "own",
+        "the metric that the schedule waits for grows by a count of its calls"),
 
     _specimen("scaler.scaler_not_restored", "grad-scaler", "not loaded", "transformers #34053",
         "the scale starts high again, two steps overflow and are left out"),

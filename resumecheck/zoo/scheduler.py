@@ -279,3 +279,37 @@ def plateau_count_not_restored(output_dir: str) -> Trainer:
 
 def plateau_count_not_restored_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, WaitsForAPlateauAndRemembers, eval_rows=FewRows(), **PLATEAU)
+
+
+class CountsEvaluations:
+    """A metric that grows with every evaluation, by a count of its own."""
+
+    rate = 1.0
+
+    def __init__(self) -> None:
+        self.evaluations = 0
+
+    def __call__(self, prediction: Any) -> dict[str, float]:
+        self.evaluations += 1
+        return {"flat": 1.0 + self.rate * self.evaluations}
+
+
+class CountsEvaluationsForDisplay(CountsEvaluations):
+    """Counts them for display."""
+
+    rate = 0.0
+
+
+def _moved_by(metric: CountsEvaluations, output_dir: str) -> Trainer:
+    patient = {"patience": 1, "mode": "max", "factor": 0.5}
+    return make_trainer(
+        output_dir, eval_rows=FewRows(), **(PLATEAU | {"metrics": metric, "lr_scheduler_kwargs": patient})
+    )
+
+
+def metric_counts_its_evaluations(output_dir: str) -> Trainer:
+    return _moved_by(CountsEvaluations(), output_dir)
+
+
+def metric_counts_its_evaluations_twin(output_dir: str) -> Trainer:
+    return _moved_by(CountsEvaluationsForDisplay(), output_dir)
