@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from resumecheck.check import Workbench
@@ -73,8 +73,9 @@ class Collector:
         self.judged = 0
 
     def collect(self, strategy: SearchStrategy[Setup], number: int, chosen: int) -> list[Judged]:
-        """Judge that many set-ups, drawn by the seed `chosen`."""
+        """Judge that many different set-ups, drawn by the seed `chosen`."""
         found: list[Judged] = []
+        seen: set[Setup] = set()
         if not number:
             return found
 
@@ -88,6 +89,8 @@ class Collector:
         )
         @given(strategy)
         def check(setup: Setup) -> None:
+            assume(setup not in seen)
+            seen.add(setup)
             found.append(judge(self.next_bench(), self.plain_runs, setup))
             if found[-1].mistake:
                 print(f"{found[-1].mistake}: {setup!r}", flush=True)
@@ -116,7 +119,7 @@ def report_clean(found: list[Judged]) -> None:
     """What was covered."""
     points = sum(len(judged.outcomes) for judged in found)
     alarms = sum(judged.mistake != "" for judged in found)
-    print(f"\nclean set-ups: {len(found)} ({len({j.setup for j in found})} different), {points} resume points")
+    print(f"\nclean set-ups: {len(found)}, all different, with {points} resume points")
     print(f"clean set-ups that were blamed: {alarms}")
     coverage(found)
 
@@ -124,7 +127,7 @@ def report_clean(found: list[Judged]) -> None:
 def report_mutated(found: list[Judged]) -> None:
     """What was covered, and per mutation what it changes in plain runs and whether the verdict is right, by points."""
     points = sum(len(judged.outcomes) for judged in found)
-    print(f"\nmutated set-ups: {len(found)} ({len({j.setup for j in found})} different), {points} resume points")
+    print(f"\nmutated set-ups: {len(found)}, all different, with {points} resume points")
     rows: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in MUTATIONS}
     for judged in found:
         row = rows[judged.setup.mutation]
