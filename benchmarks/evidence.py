@@ -135,9 +135,11 @@ def report_mutated(found: list[Judged]) -> None:
         for step, outcome in judged.outcomes.items():
             changes = (judged.differs or {}).get(step)
             right = outcome == ("diverged" if changes else "equivalent")
-            row[f"{changes or 'nothing'}: {'right' if right else 'wrong'}"] += 1
+            row[
+                "not judged" if judged.differs is None else f"{changes or 'nothing'}: {'right' if right else 'wrong'}"
+            ] += 1
     kinds = ("a step", "what was loaded", "nothing")
-    columns = [f"{kind}: {judgement}" for kind in kinds for judgement in ("right", "wrong")]
+    columns = [f"{kind}: {judgement}" for kind in kinds for judgement in ("right", "wrong")] + ["not judged"]
     print("\n| mutation | set-ups | " + " | ".join(columns) + " |")
     print("| --- |" + " --- |" * (1 + len(columns)))
     for name, row in rows.items():

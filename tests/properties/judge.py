@@ -1,6 +1,7 @@
 """What must be true of a verdict: nothing is blamed on a clean set-up, and a lost state is found where it matters."""
 
 import dataclasses
+import traceback
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,7 +11,7 @@ class Judged:
     Attributes:
         outcomes: per resume point what the check said.
         differs: per resume point what is different in plain runs; None where they were not made.
-        mistake: empty, `false alarm` or `miss`.
+        mistake: empty, `false alarm`, `miss`, `crash` (of the check) or `does not train` (nor does a plain run).
         text: the verdict for a reader.
     """
 
@@ -28,7 +29,10 @@ class Judged:
 
 def judge(workbench, plain_runs, setup):
     """Check a set-up, and hold the verdict against plain runs: for a clean one only where something is blamed."""
-    verdict = workbench.verify(setup, steps=setup.length, at=setup.at)
+    try:
+        verdict = workbench.verify(setup, steps=setup.length, at=setup.at)
+    except Exception:
+        return Judged(setup, dict.fromkeys(setup.at, "crash"), None, "crash", traceback.format_exc())
     outcomes = {point.step: point.verdict for point in verdict.resume_points} or dict.fromkeys(
         setup.at, verdict.verdict
     )
