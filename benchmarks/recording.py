@@ -3,11 +3,14 @@
 One run of `Trainer.train` with the adapter attached as in a check. A round is one step of each level, in changing order
 and on the same batch, and a step lasts from one call of `step_starts` to the next, so it holds everything that the
 adapter and the recorder do: random streams, batch, sample ids, loss, gradients, state, identity, writing the row. A
-recorder closes its row at its own next step, so every recorded step closes one row and opens one. Ratios are taken
-inside a round: a machine whose speed drifts slows all three alike. The CPU time of the process is given as well, since
-it does not rise while others use the machine.
+recorder closes its row at its own next step, so every recorded step closes one row and opens one.
 
-    python benchmarks/recording.py [--rounds 40]
+Ratios to the unrecorded step are taken inside a round, since a machine whose speed drifts slows all three alike; their
+median is given, of wall time and of the CPU time of the process. Recording runs in the thread that trains and waits for
+nothing, so on a free machine the two are the same; where others use the machine, wall time is mostly waiting for them,
+and CPU time decides.
+
+    python benchmarks/recording.py [--rounds 40] [--batch 8]
 """
 
 from __future__ import annotations
@@ -76,29 +79,31 @@ def main() -> int:
     """Measure and print; 0 where the costs are within what is allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40, help="steps of each level (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="queries in a batch (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
-        turns = measure(Path(directory), options.rounds)
+        turns = measure(Path(directory), options.rounds, options.batch)
     print(
         f"{options.rounds} rounds, one thread, batches of {len(turns.batch_of_round['queries']['input_ids'])} queries"
     )
     met = True
     for level in LEVELS:
-        wall, cpu = (ratio(times[level], times["off"]) for times in (turns.wall, turns.cpu))
+        wall, cpu = (paired(times[level], times["off"]) for times in (turns.wall, turns.cpu))
         allowed = ALLOWED.get(level)
-        met = met and (allowed is None or wall <= allowed)
+        met = met and (allowed is None or cpu <= allowed)
         print(
-            f"{level:6s} median {statistics.median(turns.wall[level][WARMUP:]) * 1e3:6.1f} ms, ratio {wall:.3f}; "
-            f"CPU time {statistics.median(turns.cpu[level][WARMUP:]) * 1e3:6.1f} ms, ratio {cpu:.3f}"
+            f"{level:6s} wall {statistics.median(turns.wall[level][WARMUP:]) * 1e3:6.1f} ms, ratio {wall:.3f}; "
+            f"CPU {statistics.median(turns.cpu[level][WARMUP:]) * 1e3:6.1f} ms, ratio {cpu:.3f}"
             + (f"; allowed {allowed:.2f}" if allowed else "")
         )
     return 0 if met else 1
 
 
-def measure(directory: Path, rounds: int) -> Turns:
+def measure(directory: Path, rounds: int, batch: int) -> Turns:
     """Train for so many rounds."""
     trainer = build(str(directory))
+    trainer.args.per_device_train_batch_size = trainer._train_batch_size = batch
     # One step more than the rounds have: a step ends where the next one starts.
     trainer.args.max_steps = (rounds + WARMUP) * len(LEVELS) + 1
     adapter = TrainerAdapter(trainer, directory)
@@ -111,7 +116,7 @@ def measure(directory: Path, rounds: int) -> Turns:
     return turns
 
 
-def ratio(times: list[float], unrecorded: list[float]) -> float:
+def paired(times: list[float], unrecorded: list[float]) -> float:
     """The median over rounds of the time of a step to that of the unrecorded step of the same round."""
     return statistics.median(a / b for a, b in zip(times[WARMUP:], unrecorded[WARMUP:], strict=True))
 
