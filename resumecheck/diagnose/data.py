@@ -69,7 +69,7 @@ def classify_data(
         content = next((difference for difference in data if difference.component == "data-content"), first)
         if elsewhere is not None:
             detail = f"step {step} has the indices {_few(now.ids)} as expected, and {elsewhere[1]}"
-            return "data-position" if elsewhere[0] == "data-position" else "data-content", detail, content
+            return "data-content", detail, content
         return "data-content", f"step {step} has the samples {_few(now.ids)} as expected, with other content", content
     batch = [micro.batch for micro in now.micro]
     for row in expected.rows.values():

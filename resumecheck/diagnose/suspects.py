@@ -23,6 +23,7 @@ STATE = frozenset(
 #: Start of a path of the census -> the component it belongs to, in the order in which they are suspected.
 _COMPONENT_OF_ROOT = {
     "arguments.": "arguments",
+    "lr_scheduler.optimizer.": "hidden-state",  # the wrapper of an optimizer, which the schedule only holds
     "lr_scheduler.": "lr-scheduler",
     "callbacks.": "callbacks",
 }

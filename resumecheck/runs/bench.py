@@ -7,7 +7,9 @@ for twice with the same arguments is made once.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
+import os
 import shutil
 import tempfile
 import threading
@@ -203,6 +205,15 @@ class Bench:
         return run
 
     def _make(self, name: str, target: Target, kind: Kind, start_from: Path | None, options: dict[str, Any]) -> Run:
+        run = self._attempt(name, target, kind, start_from, options)
+        if run.end.status == "died" and run.spec.kill is None:
+            # A process that something else has killed says nothing about the target: only twice counts.
+            run = self._attempt(name, target, kind, start_from, options)
+        if run.end.status == "usage":
+            raise UsageError(run.end.error)
+        return run
+
+    def _attempt(self, name: str, target: Target, kind: Kind, start_from: Path | None, options: dict[str, Any]) -> Run:
         with self._lock:
             directory = self.root / f"{next(self._numbers):03d}-{name.replace(' ', '-')}"
         output_dir = directory / "output"
@@ -210,17 +221,17 @@ class Bench:
             directory.mkdir(parents=True)
             if start_from is not None:
                 shutil.copytree(start_from, output_dir, symlinks=True)
-        except OSError as error:
-            raise ResumecheckError(
-                f"{name}: {directory} cannot be written: {error}\n"
-                "Free some space, or give --keep (or TMPDIR) a directory on a larger disk."
-            ) from error
+        except (OSError, shutil.Error) as error:
+            raise ResumecheckError(f"{name}: {directory} cannot be written: {error}\n{_MORE_SPACE}") from error
         spec = RunSpec(target=target, kind=kind, directory=str(directory), output_dir=str(output_dir), **options)
         end = self.pool.run(spec, name, self.progress if kind != "plan" else None)
+        if end.status in ("failed", "died") and _is_full(directory, end.error):
+            free = shutil.disk_usage(directory).free
+            raise ResumecheckError(
+                f"the disk ran full in the {name} run: {free / 2**20:.1f} MiB are left at {self.root}\n{_MORE_SPACE}"
+            )
         if kind in ("resumed", "reference", "plan"):
             shutil.rmtree(output_dir, ignore_errors=True)
-        if end.status == "usage":
-            raise UsageError(end.error)
         return Run(name, spec, end)
 
     def close(self) -> None:
@@ -233,6 +244,18 @@ class Bench:
         else:
             for snapshots in self.root.glob("*/snapshots"):
                 shutil.rmtree(snapshots, ignore_errors=True)
+
+
+_MORE_SPACE = "Free some space, or give --keep (or TMPDIR) a directory on a larger disk."
+
+
+def _is_full(directory: Path, error: str) -> bool:
+    """Whether a run failed because the disk was full: libraries word it differently, or die of it."""
+    return os.strerror(errno.ENOSPC) in error or shutil.disk_usage(directory).free < _LITTLE
+
+
+#: With fewer bytes left no checkpoint can be written.
+_LITTLE = 64 * 1024
 
 
 def require_complete(run: Run) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
@@ -62,6 +63,8 @@ class Pool:
                         shown = done
                         progress(name, done + (spec.resume_step or 0), spec.stop or 0)
             end = read_end(directory)
+            if end.status == "died":
+                end = dataclasses.replace(end, error=f"{_death(server.status(str(path)))}{end.error}")
             if progress is not None:
                 progress(name, end.steps + (spec.resume_step or 0), spec.stop or 0)
         return end
@@ -133,6 +136,10 @@ class _Server:
                 raise self._gone()
             return False
 
+    def status(self, path: str) -> int:
+        """The exit status of a run that has ended; negative where a signal ended it."""
+        return self._ended[path]
+
     def _gone(self) -> ResumecheckError:
         time.sleep(0.1)
         last = " | ".join(self._complaint[-3:])
@@ -170,6 +177,14 @@ class _Server:
                     os.killpg(pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
+
+
+def _death(status: int) -> str:
+    """How a process ended that left no word."""
+    if status >= 0:
+        return f"the process ended with exit status {status}"
+    name = signal.Signals(-status).name
+    return f"the process was ended by {name}" + (" (memory may have run out)" if name == "SIGKILL" else "")
 
 
 def _count_rows(directory: Path) -> int:

@@ -113,4 +113,4 @@ def _last_words(directory: Path) -> str:
         lines = (directory / "output.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return "the process ended without a word" + (f"; its last line was: {lines[-1][:200]}" if lines else "")
+    return f"; its last line was: {lines[-1][:200]}" if lines else ""

@@ -301,10 +301,12 @@ class CountsEvaluationsForDisplay(CountsEvaluations):
 
 
 def _moved_by(metric: CountsEvaluations, output_dir: str) -> Trainer:
-    patient = {"patience": 1, "mode": "max", "factor": 0.5}
-    return make_trainer(
-        output_dir, eval_rows=FewRows(), **(PLATEAU | {"metrics": metric, "lr_scheduler_kwargs": patient})
-    )
+    options: dict[str, Any] = {
+        **PLATEAU,
+        "metrics": metric,
+        "lr_scheduler_kwargs": {"patience": 1, "mode": "max", "factor": 0.5},
+    }
+    return make_trainer(output_dir, eval_rows=FewRows(), **options)
 
 
 def metric_counts_its_evaluations(output_dir: str) -> Trainer:

@@ -1,5 +1,6 @@
 """Runs are processes of their own, and nothing is left when the one who asked for them goes."""
 
+import os
 import subprocess
 import sys
 import time
@@ -19,7 +20,50 @@ def processes_below(pid):
 def test_a_run_that_is_killed_from_outside_is_an_error_that_says_so(workbench):
     verdict = workbench.verify("tests.targets.sudden:killed_at_step_3", steps=6, at=[4])
     assert verdict.verdict == "error"
-    assert "the process ended without a word" in verdict.error
+    assert "the process was ended by SIGKILL (memory may have run out)" in verdict.error
+
+
+def test_a_run_that_something_else_has_killed_is_made_again(workbench, tmp_path, monkeypatch):
+    monkeypatch.setenv("KILLED_ONCE", str(tmp_path / "marks"))
+    with Workbench() as own:  # its servers have the environment of now
+        verdict = own.verify("tests.targets.sudden:killed_once", steps=6, at=[3])
+    assert verdict.equivalent
+    assert (tmp_path / "marks").stat().st_size == len("source resumed ")
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_check_with_a_message_and_leaves_nothing(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system can be mounted by the superuser only")
+    try:
+        ended = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "resumecheck",
+                "verify",
+                "tests.targets.plain:build",
+                "--steps",
+                "10",
+                "--at",
+                "3,6",
+            ],
+            env={**os.environ, "TMPDIR": str(small)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        left = list(small.glob("resumecheck-*"))
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert ended.returncode == 2
+    assert f"MiB are left at {small}" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("Free some space")
+    assert "Traceback" not in ended.stderr
+    assert not left
 
 
 def test_global_streams_are_not_shared_between_runs(workbench):

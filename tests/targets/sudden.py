@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 from transformers import Trainer
@@ -19,6 +20,30 @@ class KilledAtStep3(Trainer):
 
 def killed_at_step_3(output_dir):
     return make_trainer(output_dir, KilledAtStep3)
+
+
+class KilledOnce(Trainer):
+    """Something else kills the run that saves and the run that is resumed, each once; KILLED_ONCE notes it."""
+
+    def training_step(self, *args, **kwargs):
+        marks = Path(os.environ["KILLED_ONCE"])
+        noted = marks.read_text() if marks.exists() else ""
+        saved = any(Path(self.args.output_dir).glob("checkpoint-3"))
+        name = "resumed " if self.resumed else "source "
+        if self.state.global_step == 4 and saved and name not in noted:
+            marks.write_text(noted + name)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().training_step(*args, **kwargs)
+
+    resumed = False
+
+    def _load_from_checkpoint(self, *args, **kwargs):
+        self.resumed = True
+        return super()._load_from_checkpoint(*args, **kwargs)
+
+
+def killed_once(output_dir):
+    return make_trainer(output_dir, KilledOnce)
 
 
 class NeverEnds(Trainer):
