@@ -72,6 +72,12 @@ def with_distance(suspect: Suspect, divergence: Divergence | None) -> str:
     )
 
 
+def changed_arguments(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Training arguments that differ between two runs, in words; nothing where none does."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return "; ".join(f"{name}: expected {before.get(name)!r}, got {now.get(name)!r}" for name in changed[:5])
+
+
 def steps_around(expected: Trajectory, got: Trajectory, step: int | None) -> tuple[StepPair, ...]:
     """The steps around the divergence, side by side."""
     if step is None:

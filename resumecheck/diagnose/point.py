@@ -16,6 +16,7 @@ from resumecheck.diagnose.confirm import Blame, Left, confirm
 from resumecheck.diagnose.data import DATA, Samples, indices_tell, read_samples
 from resumecheck.diagnose.determinism import BITWISE, Judgement
 from resumecheck.diagnose.divergence import (
+    changed_arguments,
     divergence_of,
     saving_divergence,
     steps_around,
@@ -62,6 +63,8 @@ class Judge:
         resumed = self.bench.resumed(self.experiment, self.source, point, stop=stop)
         if not resumed.complete:
             return self._failure(point, horizon, resumed)
+        if not resumed.end.steps:
+            return self._no_step(point, horizon, resumed)
         expected, differences = self._differences(point, resumed, until)
         effect = first_effect(differences)
         latent = self._latent(differences, point, resumed) if effect is None else ()
@@ -189,6 +192,28 @@ class Judge:
         failure = finding("resume-failure", "confirmed", detail, exception=end.error, where=end.where)
         return self._with_saving(ResumePoint(point, horizon, "diverged", divergence, (failure,)))
 
+    def _no_step(self, point: int, horizon: str, resumed: Run) -> ResumePoint:
+        """The resumed run ended by itself before its first step: there is nothing to compare but the arguments."""
+        divergence = Divergence(
+            point + 1,
+            "number-of-steps",
+            "counters",
+            "last step",
+            "",
+            self.last_step,
+            max(point, resumed.end.max_steps or 0),
+        )
+        lengths = self.source.end.max_steps, resumed.end.max_steps
+        detail = f"the resumed run ends without a step, expected steps {point + 1} to {self.last_step}"
+        if lengths[0] != lengths[1]:
+            detail += f"; training is {lengths[1]} steps long, expected {lengths[0]}"
+        changed = changed_arguments(self.source.facts.get("arguments", {}), resumed.facts.get("arguments", {}))
+        component = "arguments" if changed else "counters"
+        found = finding(component, "suspected", f"{changed}; {detail}" if changed else detail)
+        return self._with_saving(
+            ResumePoint(point, horizon, "diverged", dataclasses.replace(divergence, component=component), (found,))
+        )
+
     # --- blame ---------------------------------------------------------------------------------------------------
 
     def _diagnose(
@@ -298,7 +323,7 @@ class Judge:
         stop = until if until < self.last_step else self.experiment.steps
         label = "with " + " and ".join(suspect.component for suspect in chosen[:3])
         run = self.bench.resumed(self.experiment, self.source, point, stop=stop, label=label, transplant=transplant)
-        if not run.complete:
+        if not run.complete or not run.end.steps:
             return None
         left = self._against(expected, point, run, until, steps=1)
         if first_effect(left) is None:

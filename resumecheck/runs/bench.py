@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -45,6 +46,11 @@ class Run:
     def trajectory(self) -> Trajectory:
         """Its record."""
         return read_trajectory(self.directory)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What `run.json` says of it, also where it made no step."""
+        return json.loads((self.directory / "run.json").read_text(encoding="utf-8"))
 
     @property
     def complete(self) -> bool:

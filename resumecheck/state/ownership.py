@@ -8,7 +8,7 @@ import sysconfig
 from typing import Any
 
 #: Parts of this package that are targets themselves; everything else of it observes and is never part of a run's state.
-_OWN_PARTS = ("resumecheck.zoo", "resumecheck.embedding")
+_OWN_PARTS = ("resumecheck.zoo", "resumecheck.embedding", "resumecheck.strategies")
 
 
 @functools.lru_cache(maxsize=1)

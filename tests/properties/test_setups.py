@@ -45,6 +45,10 @@ def test_a_mutation_is_found_where_it_changes_the_run(workbench, plain_runs, set
     require_no_mistake(workbench, plain_runs, setup)
 
 
+def test_a_resumed_run_that_ends_without_a_step_is_another_run(workbench, plain_runs):
+    require_no_mistake(workbench, plain_runs, Setup(batch_size=1, epochs=2, mutation="other_batch_size", at=(15,)))
+
+
 @pytest.mark.slow
 @examples(12)
 @given(setups())
