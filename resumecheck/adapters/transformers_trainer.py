@@ -177,7 +177,7 @@ class TrainerAdapter:
         self, model: torch.nn.Module, optimizers: dict[str, Any], schedulers: dict[str, Any], callbacks: list[Any]
     ) -> dict[str, Any]:
         trainer = self.trainer
-        known: list[Any] = [trainer.args, trainer.state, trainer.accelerator, trainer.control]
+        known: list[Any] = [trainer, trainer.args, trainer.state, trainer.accelerator, trainer.control]
         known += [*model.parameters(), *model.buffers()]
         for optimizer in optimizers.values():
             known += [optimizer.state, optimizer.param_groups, optimizer.defaults]

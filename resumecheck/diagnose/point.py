@@ -373,9 +373,7 @@ class Judge:
     def _still_hidden(self, point: int, until: int, resumed: Run) -> tuple[Finding, ...]:
         """Hidden state that still differs at the next resume point: it may act later."""
         directories = self.reference.directory, self.source.directory, resumed.directory
-        hidden = tuple(
-            place for place in find_hidden(*directories, until, "end") if place.changed and not place.library
-        )
+        hidden = tuple(place for place in find_hidden(*directories, until, "end") if not place.library)
         if not hidden:
             return ()
         detail = f"{hidden_suspect(hidden).detail}; no effect on any step up to {until}"
