@@ -140,6 +140,25 @@ def test_a_run_that_does_not_repeat_itself_is_nondeterministic(workbench):
     verdict = workbench.verify("tests.targets.others:unseeded", steps=6, at=[2])
     assert (verdict.verdict, verdict.exit_status, verdict.reference_repeats) == ("nondeterministic", 3, False)
     assert verdict.findings[0].component == "nondeterminism"
+    assert verdict.findings[0].evidence["source"].startswith("what is made before a seed is set")
+
+
+@pytest.mark.parametrize(
+    ("target", "source"),
+    [
+        ("resumecheck.zoo.chance:unseeded_generator", "a generator without a seed: model.unseeded"),
+        ("resumecheck.zoo.chance:rows_salted_by_the_system", "trainer.train_dataset.process: "),
+        ("resumecheck.zoo.chance:order_of_a_set", "an order that is taken from a set or a hash"),
+        ("tests.targets.chance:python_stream", "the stream rng-python is drawn from before it is seeded"),
+        ("tests.targets.chance:kernel", "kernels that torch has no deterministic version of: put_"),
+        ("tests.targets.chance:threads", "2 threads, which add up in another order each time"),
+        ("tests.targets.chance:rows_from_outside", "the data set or the collator takes something from outside"),
+    ],
+)
+def test_the_likely_source_of_chance_is_named(workbench, target, source):
+    verdict = workbench.verify(target, steps=4, at=[2])
+    assert verdict.verdict == "nondeterministic"
+    assert source in verdict.findings[0].evidence["source"]
 
 
 def test_an_order_from_a_set_is_told_from_other_nondeterminism(workbench):

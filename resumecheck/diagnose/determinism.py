@@ -6,6 +6,7 @@ import dataclasses
 
 from resumecheck.compare.differences import Difference, compare, first_effect
 from resumecheck.compare.tolerance import Tolerance, parse_tolerance
+from resumecheck.diagnose.chance import likely_source
 from resumecheck.diagnose.findings import finding
 from resumecheck.diagnose.spread import Uninterrupted, measure_spread, outside_spread
 from resumecheck.diagnose.suspects import words
@@ -49,15 +50,17 @@ def judge_source(bench: Bench, experiment: Experiment, reference: Run, source: R
     if first_effect(against_reference) is not None:
         third = require_complete(bench.reference(experiment, repeat=2))
         by_hash = first_effect(_compare(reference, third, tolerance)) is None
-        cause = (
-            "under another hash seed (PYTHONHASHSEED) it is another run, so an order was taken from a set or a hash"
-            if by_hash
-            else "two uninterrupted runs with the same arguments differ"
-        )
-        return _nondeterministic(against_reference, cause)
+        if by_hash:
+            cause = "under another hash seed (PYTHONHASHSEED) it is another run"
+            return _nondeterministic(against_reference, cause, "an order that is taken from a set or a hash")
+        between = _compare(reference, third, tolerance)
+        source_of_chance = likely_source(bench, experiment, reference, third, _root(between))
+        return _nondeterministic(between, "two uninterrupted runs with the same arguments differ", source_of_chance)
     twin = require_complete(bench.source(experiment, repeat=1))
     if first_effect(_compare(source, twin, tolerance)) is not None:
-        return _nondeterministic(differences, "two runs that save at the same steps differ")
+        between = _compare(source, twin, tolerance)
+        source_of_chance = likely_source(bench, experiment, source, twin, _root(between))
+        return _nondeterministic(between, "two runs that save at the same steps differ", source_of_chance)
     root = _root(differences)
     detail = f"from step {root.step} on the run that saves differs from the run that does not: {words(root)}"
     found = finding("saving", "confirmed", detail, rung=root.rung)
@@ -93,8 +96,8 @@ def _root(differences: list[Difference]) -> Difference:
     return causes[0] if causes else effect
 
 
-def _nondeterministic(differences: list[Difference], cause: str) -> Judgement:
+def _nondeterministic(differences: list[Difference], cause: str, source_of_chance: str) -> Judgement:
     root = _root(differences)
-    detail = f"{cause}; first at step {root.step}, {root.rung}: {words(root)}"
-    found = finding("nondeterminism", "confirmed", detail, rung=root.rung)
+    detail = f"{cause}; first at step {root.step}, {root.rung}: {words(root)}; likely source: {source_of_chance}"
+    found = finding("nondeterminism", "confirmed", detail, rung=root.rung, source=source_of_chance)
     return Judgement(repeats=False, exact=False, difference=root, finding=found)

@@ -113,7 +113,7 @@ class Bench:
         """Build the target and start it, to learn its length."""
         return self._once("plan", target, "plan")
 
-    def reference(self, experiment: Experiment, *, seed: int = REFERENCE_SEED, repeat: int = 0) -> Run:
+    def reference(self, experiment: Experiment, *, seed: int = REFERENCE_SEED, repeat: int = 0, **captures: Any) -> Run:
         """The uninterrupted run, without any checkpoint."""
         name = "reference" if not repeat else f"reference again ({repeat})"
         return self._once(
@@ -126,6 +126,7 @@ class Bench:
             live_at_end=experiment.keep_end,
             on_resume=experiment.on_resume,
             hash_seed=seed,
+            **captures,
         )
 
     def source(self, experiment: Experiment, *, repeat: int = 0, **captures: Any) -> Run:

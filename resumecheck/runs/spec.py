@@ -47,6 +47,7 @@ class RunSpec:
         transplant: state to put in place, None for none.
         on_resume: arguments to change in a resumed run; in others it is only checked that they can be.
         kill: (step, signal name): the run kills itself before the first forward after that step.
+        watch_kernels: whether torch names the kernels that are not deterministic.
         hash_seed: which of the preloaded servers runs it.
     """
 
@@ -68,6 +69,7 @@ class RunSpec:
     transplant: Transplant | None = None
     on_resume: tuple[tuple[str, str], ...] = ()
     kill: tuple[int, str] | None = None
+    watch_kernels: bool = False
     hash_seed: int = 1
 
 

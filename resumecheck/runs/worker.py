@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pickle
 import platform
 import random
+import re
 import shutil
 import signal
 import sys
 import traceback
+import warnings
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +58,21 @@ def execute(spec: RunSpec) -> RunEnd:
     )
     end.write(directory)
     return end
+
+
+@contextlib.contextmanager
+def _watched_kernels(writer: TrajectoryWriter) -> Generator[None]:
+    """Let torch name the kernels that it has no deterministic version of; nothing is refused."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            found = [
+                re.match(r"(\S+) does not have a deterministic implementation", str(item.message)) for item in told
+            ]
+            writer.describe(kernels_without_determinism=list(dict.fromkeys(each[1] for each in found if each)))
 
 
 def _freshen() -> None:
@@ -116,11 +135,12 @@ class _Run:
         if spec.resume_step is not None:
             resume_from = adapter.checkpoint(Path(spec.output_dir), spec.resume_step)
         try:
-            adapter.train(resume_from)
+            with _watched_kernels(writer) if spec.watch_kernels else contextlib.nullcontext():
+                adapter.train(resume_from)
         except RunStopped:
             return RunEnd("stopped")
         finally:
-            writer.describe(overridden=adapter.overridden)
+            writer.describe(overridden=adapter.overridden, threads=torch.get_num_threads())
         recorder.finish(adapter.finished_steps())
         writer.close()
         return RunEnd("finished")
