@@ -130,7 +130,12 @@ def _verify(options: argparse.Namespace) -> int:
     with progress.progress_display(Console(stderr=True)) as show:
         from resumecheck.check import verify
 
-        verdict = verify(options.target, keep=options.keep, progress=show, **settings)
+        try:
+            verdict = verify(options.target, keep=options.keep, progress=show, **settings)
+        except KeyboardInterrupt:
+            if options.keep is not None:
+                print(f"resumecheck: what was recorded until now is in {options.keep}", file=sys.stderr)
+            raise
     if options.json is not None:
         json_file.write(verdict, options.json)
     console = Console()

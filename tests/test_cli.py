@@ -331,11 +331,13 @@ class TestZoo:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_check_ends_with_a_message_and_leaves_nothing(project, tmp_path, number, status):
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_interrupted_check_ends_with_a_message_and_leaves_nothing(project, tmp_path, number, status, keep):
     command = [sys.executable, "-m", "resumecheck", "verify", "masked_words.py:build_keyed", "--at", "every"]
+    kept = tmp_path / "kept"
     (tmp_path / "tmp").mkdir()
     process = subprocess.Popen(
-        command,
+        [*command, "--keep", str(kept)] if keep else command,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -351,3 +353,6 @@ def test_an_interrupted_check_ends_with_a_message_and_leaves_nothing(project, tm
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert not list((tmp_path / "tmp").glob("resumecheck-*"))
+    if keep:
+        assert err.splitlines()[-2] == f"resumecheck: what was recorded until now is in {kept}"
+        assert list(kept.glob("*-reference/spec.pkl"))

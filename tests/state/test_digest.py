@@ -47,3 +47,17 @@ def test_sparse_and_quantized_tensors_have_digests():
     assert digest(sparse) != digest((2 * torch.eye(3)).to_sparse())
     quantized = torch.quantize_per_tensor(torch.randn(4), 0.1, 0, torch.qint8)
     assert digest(quantized) == digest(quantized.clone())
+
+
+def test_a_sharded_tensor_has_the_digest_of_its_local_shard(tmp_path):
+    from torch.distributed import destroy_process_group, init_process_group
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        whole = torch.randn(4, 3)
+        sharded = distribute_tensor(whole, init_device_mesh("cpu", (1,)), [Shard(0)])
+        assert digest(sharded) == digest(whole)
+    finally:
+        destroy_process_group()
