@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState
 from transformers.trainer_utils import SaveStrategy
@@ -157,6 +158,12 @@ class TrainerAdapter:
         model = trainer.accelerator.unwrap_model(trainer.model)
         optimizers = {"optimizer": _unwrapped(trainer.optimizer)} if trainer.optimizer is not None else {}
         schedulers = {"lr_scheduler": _unwrapped(trainer.lr_scheduler)} if trainer.lr_scheduler is not None else {}
+        for name, value in vars(trainer).items():
+            inner = _unwrapped(value)
+            if isinstance(inner, torch.optim.Optimizer) and all(inner is not known for known in optimizers.values()):
+                optimizers[name] = inner
+            elif isinstance(inner, LRScheduler) and all(inner is not known for known in schedulers.values()):
+                schedulers[name] = inner
         handler: CallbackHandler = trainer.callback_handler
         callbacks = [callback for callback in handler.callbacks if not isinstance(callback, _Events)]
         return LiveState(

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import contextvars
 import enum
 import functools
 import io
 import itertools
 import json
-import os
 import pickle
 import threading
 import types
@@ -31,6 +31,7 @@ import torch
 
 from resumecheck.state.digest import digest, plain_digest
 from resumecheck.state.ownership import is_own_module, is_own_type
+from resumecheck.state.process import VARIABLE, process_state, set_variable
 from resumecheck.state.units import (
     ARRAYS,
     GENERATORS,
@@ -49,8 +50,6 @@ from resumecheck.state.units import (
 
 LIBRARY_DEPTH = 3
 MOST_ENTRIES = 50_000
-#: How paths of environment variables begin.
-_VARIABLE = "environment."
 SKIPPED_ATTRIBUTES = frozenset({"_parameters", "_buffers", "_modules", "_resumecheck"})
 #: Objects whose inside is large, no state of the run, or read elsewhere.
 OPAQUE_TYPES = frozenset(
@@ -119,11 +118,8 @@ class Census:
     def put(self, path: str, stored: bytes | None) -> bool:
         """Put a stored unit in place, or take away what the other run does not have; False where that is impossible."""
         owner_path, _, attribute = path.rpartition(".")
-        if path.startswith(_VARIABLE):
-            if stored is None:
-                os.environ.pop(path.removeprefix(_VARIABLE), None)
-            else:
-                os.environ[path.removeprefix(_VARIABLE)] = pickle.loads(stored)
+        if path.startswith(VARIABLE):
+            set_variable(path.removeprefix(VARIABLE), pickle.loads(stored) if stored is not None else None)
             return True
         owner = self.owners.get(owner_path)
         if stored is None:
@@ -145,12 +141,8 @@ class Census:
         return True
 
 
-#: The environment before any target ran: variables that it holds are not a target's state, and may be secrets.
-_ENVIRONMENT = dict(os.environ)
-
-
 def take_census(roots: Mapping[str, Any]) -> Census:
-    """Walk everything reachable from the roots, and environment variables that were set since the process began.
+    """Walk everything reachable from the roots, and what was set for the whole process.
 
     `__known__` lists objects that are read elsewhere, `__owners__` what roots `OWNER.ATTRIBUTE` are attributes of.
     """
@@ -161,9 +153,8 @@ def take_census(roots: Mapping[str, Any]) -> Census:
             owner, _, attribute = name.rpartition(".")
             holder = walk.census.owners.get(owner)
             walk.visit(root, name, functools.partial(setattr, holder, attribute) if holder is not None else None, 0)
-    for name, value in os.environ.items():
-        if _ENVIRONMENT.get(name) != value:
-            walk.visit(value, f"{_VARIABLE}{name}", functools.partial(set_item, os.environ, name), 0)
+    for path, value, setter in process_state():
+        walk.visit(value, path, setter, 0)
     return walk.census
 
 
@@ -298,6 +289,9 @@ class _Walk:
                 self.visit(local, f"{path}.<locals>.{name}", None, depth)
         elif isinstance(value, _ITERATORS):
             self.visit_iterator(value, path, setter, depth)
+        elif isinstance(value, contextvars.ContextVar):
+            with contextlib.suppress(LookupError):
+                self.visit(value.get(), f"{path}.get()", value.set, depth)
         elif isinstance(value, io.IOBase):
             with contextlib.suppress(OSError, ValueError):
                 self.record(f"{path}.tell()", f"={value.tell()}")

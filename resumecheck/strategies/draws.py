@@ -116,4 +116,7 @@ def _mended(**mended: Any) -> dict[str, Any]:
     setup = Setup(**mended)
     if mended["epochs"] and not 2 <= mended["epochs"] * setup.steps_per_epoch <= LONGEST:
         mended["epochs"] = 0
+    if mended["scheduler"] == "polynomial" and mended["warmup"] >= Setup(**mended).length:
+        # transformers divides by the steps after the warmup.
+        mended["warmup"] = 0
     return mended

@@ -107,3 +107,40 @@ def loss_buffer_outside_checkpoint(output_dir: str) -> Trainer:
 
 def loss_buffer_outside_checkpoint_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, KeepsEverything, loss=Prior())
+
+
+class StepsASecondOptimizer(TinyTrainer):
+    """Trains the temperature of its loss by an optimizer of its own, and saves the temperature only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        loss: Any = self.compute_loss_func
+        self.second = torch.optim.Adam(loss.parameters(), lr=0.05)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        self.second.zero_grad()
+        loss = super().training_step(*args, **kwargs)
+        self.second.step()
+        return loss
+
+
+class StepsASecondOptimizerAndKeepsTheLoss(StepsASecondOptimizer, KeepsEverything):
+    """Saves the temperature."""
+
+
+class KeepsTheSecondOptimizer(StepsASecondOptimizerAndKeepsTheLoss):
+    """Saves the state of the second optimizer too."""
+
+    def keep(self) -> dict[str, Any]:
+        return self.second.state_dict()
+
+    def put_back(self, kept: dict[str, Any]) -> None:
+        self.second.load_state_dict(kept)
+
+
+def second_optimizer_not_saved(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, StepsASecondOptimizerAndKeepsTheLoss, loss=Temperature())
+
+
+def second_optimizer_not_saved_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, KeepsTheSecondOptimizer, loss=Temperature())

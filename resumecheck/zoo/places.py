@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import os
 import tempfile
@@ -245,3 +246,30 @@ def file_beside_the_checkpoints(output_dir: str) -> Trainer:
 
 def file_beside_the_checkpoints_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, CountsInOutputDirAndCheckpoints)
+
+
+SCALE: contextvars.ContextVar[float] = contextvars.ContextVar("SCALE", default=1.0)
+
+
+class ScalesByContext(TinyBert):
+    """Hands a growing scale of the loss from step to step in a context variable."""
+
+    used = True
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        SCALE.set(SCALE.get() * 1.05)
+        return super().loss_of(logits, labels) * (SCALE.get() if self.used else 1.0)
+
+
+class NotesScaleInContext(ScalesByContext):
+    """Notes the scale for display."""
+
+    used = False
+
+
+def context_variable(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, model=make_model(ScalesByContext))
+
+
+def context_variable_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, model=make_model(NotesScaleInContext))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
-from resumecheck.zoo.setups import make_model, make_trainer
+from resumecheck.zoo.setups import TinyBert, make_model, make_trainer
 
 
 class LowersDropout(TrainerCallback):
@@ -102,3 +102,35 @@ def unfrozen_at_step_three(output_dir: str) -> Trainer:
 
 def unfrozen_at_step_three_twin(output_dir: str) -> Trainer:
     return _frozen(output_dir, UnfreezesFromThen())
+
+
+class SwitchesDefaultType(TrainerCallback):
+    """Makes float64 the type of new tensors when step 3 begins."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 2:
+            torch.set_default_dtype(torch.float64)
+
+
+class WeighsClasses(TinyBert):
+    """Weighs the classes of its loss by a new tensor."""
+
+    dtype_of_weights: torch.dtype | None = None
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        weights = torch.tensor([1.0, 1.1, 1.2], dtype=self.dtype_of_weights)
+        return torch.nn.functional.cross_entropy(logits.to(weights.dtype), labels, weights)
+
+
+class WeighsClassesInFloat32(WeighsClasses):
+    """Names the type of the tensor."""
+
+    dtype_of_weights = torch.float32
+
+
+def default_type_switched(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, model=make_model(WeighsClasses), callbacks=[SwitchesDefaultType()])
+
+
+def default_type_switched_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, model=make_model(WeighsClassesInFloat32), callbacks=[SwitchesDefaultType()])
