@@ -39,7 +39,13 @@ class DataArguments:
     train_data: list[str] = dataclasses.field(
         default_factory=list, metadata={"help": "JSONL files with `query`, `pos`, `neg`, or directories of such files"}
     )
-    train_group_size: int = _option("passages to a query: one positive and this many less one negatives", 8)
+    train_group_size: int = _option(
+        "passages to a query: one positive and this many less one negatives; a row's `type` or `train_group_size` can "
+        "say otherwise",
+        8,
+    )
+    max_example_num_per_dataset: int = _option("rows of a file that are trained on at most, drawn at random", 100000000)
+    shuffle_ratio: float = _option("share of the positives above 100 characters whose thirds change places", 0.0)
     query_max_len: int = _option("longest query in tokens; the rest is cut off", 32)
     passage_max_len: int = _option("longest passage in tokens; the rest is cut off", 128)
     pad_to_multiple_of: int | None = _option("pad sequences to a multiple of this many tokens")
@@ -103,6 +109,7 @@ _REFUSED = {
 #: The least values of options.
 _LEAST = {
     "train_group_size": 1,
+    "max_example_num_per_dataset": 1,
     "query_max_len": 1,
     "passage_max_len": 1,
     "pad_to_multiple_of": 1,
@@ -168,6 +175,8 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
             raise UsageError(f"--{name} {value}: expected {least} or more")
     if training.max_steps <= 0 and not training.num_train_epochs > 0:
         raise UsageError(f"--num_train_epochs {training.num_train_epochs}: expected a number above 0")
+    if not 0 <= data.shuffle_ratio <= 1:
+        raise UsageError(f"--shuffle_ratio {data.shuffle_ratio}: expected a number from 0 to 1")
     if not training.temperature > 0:
         raise UsageError(f"--temperature {training.temperature}: expected a number above 0")
     for name in ("query_instruction_format", "passage_instruction_format"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,12 @@ Tokens = dict[str, torch.Tensor]
 
 
 class Collator:
-    """Makes `{"queries": tokens, "passages": tokens}`: [batch, length] and [batch * group, length], row by row."""
+    """Makes the batch: texts row by row, and what the loss must know about the rows.
+
+    `queries` are tokens of shape [batch, length] and `passages` [passages, length]; `group_sizes` [batch] tells how
+    many passages belong to each query, its positive first; `own_group_only` [batch] marks the queries that have no
+    other negatives; `teacher_scores` [passages] is there where a row has scores, with NaN for rows that have none.
+    """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, settings: EmbeddingSettings, pad_to_multiple_of: int | None = None
@@ -24,14 +30,20 @@ class Collator:
         self.settings = settings
         self.pad_to_multiple_of = pad_to_multiple_of
 
-    def __call__(self, samples: Sequence[Sample]) -> dict[str, Tokens]:
-        """The tokens of a batch."""
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """A batch of tensors."""
         queries = [sample.query for sample in samples]
         passages = [passage for sample in samples for passage in sample.passages]
-        return {
+        batch: dict[str, Any] = {
             "queries": self._tokens(queries, self.settings.query_max_len),
             "passages": self._tokens(passages, self.settings.passage_max_len),
+            "group_sizes": torch.tensor([len(sample.passages) for sample in samples]),
+            "own_group_only": torch.tensor([sample.own_group_only for sample in samples]),
         }
+        if any(sample.teacher for sample in samples):
+            scores = [sample.teacher or [math.nan] * len(sample.passages) for sample in samples]
+            batch["teacher_scores"] = torch.tensor([score for row in scores for score in row], dtype=torch.float32)
+        return batch
 
     def _tokens(self, texts: list[str], longest: int) -> Tokens:
         return tokenize(self.tokenizer, texts, longest, self.pad_to_multiple_of)

@@ -69,6 +69,8 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
         group_size=data.train_group_size,
         seed=training.seed if training.data_seed is None else training.data_seed,
         cache_path=data.cache_path,
+        max_examples=data.max_example_num_per_dataset,
+        shuffle_ratio=data.shuffle_ratio,
     )
     if training.dataloader_drop_last and len(dataset) < training.train_batch_size:
         raise UsageError(

@@ -95,8 +95,14 @@ class EmbeddingTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The contrastive loss of a batch of the collator, a scalar."""
-        embeddings = model(**inputs)
-        loss = contrastive_loss(embeddings["queries"], embeddings["passages"], temperature=self.args.temperature)
+        embeddings = model(inputs["queries"], inputs["passages"])
+        loss = contrastive_loss(
+            embeddings["queries"],
+            embeddings["passages"],
+            temperature=self.args.temperature,
+            group_sizes=inputs["group_sizes"],
+            own_group_only=inputs["own_group_only"],
+        )
         return (loss, embeddings) if return_outputs else loss
 
     # --- saving and loading -----------------------------------------------------------------------------------------

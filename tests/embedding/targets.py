@@ -19,12 +19,13 @@ def build_with_global_negatives(output_dir, *, directory, **changes):
     """Broken on purpose: negatives come from the global random stream, as in FlagEmbedding."""
     import random
 
-    from resumecheck.embedding.dataset import Sample, TrainDataset
+    from resumecheck.embedding.dataset import TrainDataset
 
     class GlobalNegatives(TrainDataset):
         def __getitem__(self, index):
-            query, passages = super().__getitem__(index)
-            return Sample(query, [passages[0], *random.sample(self.rows[index.row]["neg"], len(passages) - 1)])
+            sample = super().__getitem__(index)
+            negatives = random.sample(self.rows[index.row]["neg"], len(sample.passages) - 1)
+            return sample._replace(passages=[sample.passages[0], *negatives])
 
     trainer = build(output_dir, directory=directory, **changes)
     trainer.data.__class__ = GlobalNegatives

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "flagembedding_exampl
 def load(path, *, group_size=3, seed=3, settings=None, **changes):
     settings = settings or EmbeddingSettings()
     cache = changes.pop("cache_path", str(Path(path).parent / "cache"))
-    return load_train_dataset([str(path)], settings, group_size=group_size, seed=seed, cache_path=cache)
+    return load_train_dataset([str(path)], settings, group_size=group_size, seed=seed, cache_path=cache, **changes)
 
 
 @pytest.fixture
@@ -153,17 +153,126 @@ def test_the_example_files_of_flagembedding_are_read(tmp_path):
         [str(EXAMPLES)], EmbeddingSettings(), group_size=4, seed=0, cache_path=str(tmp_path / "cache")
     )
     assert len(dataset) == 80
-    assert {len(dataset[SampleId(0, row)].passages) for row in range(80)} == {4}
+    samples = [dataset[SampleId(0, row)] for row in range(80)]
+    found = {}
+    for sample, row in zip(samples, dataset.rows, strict=True):
+        found.setdefault(row["type"], set()).add((len(sample.passages), sample.own_group_only))
+    assert found == {
+        "normal": {(4, False)},
+        "only_1neg": {(2, False)},
+        "symmetric_class": {(4, True)},
+        "symmetric_clustering": {(4, True)},
+        "symmetric_sts": {(4, False)},
+    }
     nli = next(row for row in range(80) if dataset.rows[row]["neg_scores"])
     assert len(dataset.rows[nli]["neg_scores"]) == len(dataset.rows[nli]["neg"])
 
 
-def test_a_mark_that_has_no_effect_yet_is_a_warning(tmp_path, caplog):
-    load(tiny.write_rows(tmp_path / "topics-no_in_batch_neg" / "a.jsonl", tiny.rows(1)))
-    assert "no_in_batch_neg" in caplog.text
-    caplog.clear()
-    load(tiny.write_rows(tmp_path / "plain" / "a.jsonl", tiny.rows(1)))
-    assert not caplog.text
+@pytest.mark.parametrize(
+    ("file", "given", "marked"),
+    [
+        ("topics-no_in_batch_neg/a.jsonl", "", True),
+        ("topics-no_in_batch_neg/deep/a.jsonl", "", True),
+        ("topics-no_in_batch_neg/a.jsonl", "topics-no_in_batch_neg/a.jsonl", True),
+        ("plain/a_no_in_batch_neg.jsonl", "plain/a_no_in_batch_neg.jsonl", True),
+        ("plain/a.jsonl", "plain", False),
+        ("no_in_batch_neg_not/a.jsonl", "no_in_batch_neg_not", False),
+    ],
+)
+def test_a_mark_in_the_name_of_a_file_or_directory_goes_with_its_samples(tmp_path, file, given, marked):
+    tiny.write_rows(tmp_path / "data" / file, tiny.rows(1))
+    dataset = load_train_dataset(
+        [str(tmp_path / "data" / given)], EmbeddingSettings(), group_size=2, seed=0, cache_path=str(tmp_path / "cache")
+    )
+    assert dataset[SampleId(0, 0)].own_group_only is marked
+
+
+def test_a_row_type_marks_its_row_alone(tmp_path):
+    path = tiny.write_rows(tmp_path / "a.jsonl", [{**tiny.rows(1)[0], "type": "no_in_batch_neg"}, *tiny.rows(1)])
+    assert [load(path)[SampleId(0, row)].own_group_only for row in range(2)] == [True, False]
+
+
+# --- row types and what is drawn -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "group"),
+    [
+        ({}, 4),
+        ({"type": "normal", "train_group_size": 2}, 4),
+        ({"train_group_size": 2}, 2),
+        ({"train_group_size": 9}, 9),
+        ({"type": "only_1neg"}, 2),
+        ({"type": "symmetric_class"}, 4),
+        ({"type": "symmetric_class", "neg": ["x", "y"]}, 3),
+        ({"type": "symmetric_class", "neg": []}, 1),
+        ({"type": "symmetric_sts"}, 4),
+    ],
+)
+def test_the_size_of_a_group_follows_type_and_row(one_row, fields, group):
+    row = {"neg": list("abcdef"), **fields}
+    assert len(load(one_row(**row), group_size=4)[SampleId(0, 0)].passages) == group
+
+
+@pytest.mark.parametrize("kind", ["symmetric_sts", "symmetric_clustering"])
+def test_passages_of_symmetric_data_get_the_instruction_of_queries(one_row, kind):
+    settings = EmbeddingSettings(
+        query_instruction_for_retrieval="Find",
+        query_instruction_format="{} {}",
+        passage_instruction_for_retrieval="Text",
+        passage_instruction_format="{} {}",
+    )
+    sample = load(one_row(type=kind, prompt="Group"), settings=settings, group_size=2)[SampleId(0, 0)]
+    assert sample[:2] == ("Group a question", ["Group an answer", "Group another"])
+    sample = load(one_row(type="symmetric_class", prompt="Group"), settings=settings, group_size=2)[SampleId(0, 0)]
+    assert sample[:2] == ("Group a question", ["Text an answer", "Text another"])
+
+
+def test_a_share_of_the_long_positives_is_shuffled_in_thirds(tmp_path):
+    text = "".join(f"{number:03}" for number in range(40))
+    path = tiny.write_rows(tmp_path / "rows.jsonl", [{"query": "q", "pos": [text], "neg": [text]}] * 300)
+    thirds = {text[:41], text[41:82], text[82:]}
+
+    def positives(ratio, epoch=0):
+        dataset = load(path, shuffle_ratio=ratio)
+        samples = [dataset[SampleId(epoch, row)] for row in range(300)]
+        assert {sample.passages[1] for sample in samples} == {text}
+        return [sample.passages[0] for sample in samples]
+
+    assert set(positives(0.0)) == {text}
+    assert all(set(found.split(" ")) == thirds for found in positives(1.0))
+    assert len(set(positives(1.0))) == 6
+    assert 60 < sum(found != text for found in positives(0.3)) < 120
+    assert positives(0.3) == positives(0.3) != positives(0.3, epoch=1)
+
+
+def test_a_short_text_is_never_shuffled(one_row):
+    assert load(one_row(pos=["x" * 100]), shuffle_ratio=1.0)[SampleId(0, 0)].passages[0] == "x" * 100
+
+
+def test_at_most_so_many_rows_of_each_file_are_trained_on(tmp_path):
+    for name, count in (("a", 20), ("b", 3)):
+        tiny.write_rows(tmp_path / "data" / f"{name}.jsonl", [{**row, "prompt": name} for row in tiny.rows(count)])
+
+    def kept(**changes):
+        dataset = load(tmp_path / "data", max_examples=5, cache_path=str(tmp_path / "cache"), **changes)
+        return [(row["prompt"], row["query"]) for row in dataset.rows]
+
+    queries = [row["query"] for row in tiny.rows(20)]
+    found = [queries.index(query) for name, query in kept() if name == "a"]
+    assert [name for name, _ in kept()] == ["a"] * 5 + ["b"] * 3
+    assert found == sorted(found)
+    assert kept() == kept() != kept(seed=4)
+
+
+def test_scores_of_a_teacher_are_those_of_the_passages(one_row):
+    path = one_row(pos=["p", "q"], neg=["a", "b", "c"], pos_scores=[1, 2], neg_scores=[3, 4, 5])
+    known = dict(zip("pqabc", (1.0, 2.0, 3.0, 4.0, 5.0), strict=True))
+    dataset = load(path, group_size=4, distillation=True)
+    for epoch in range(10):
+        sample = dataset[SampleId(epoch, 0)]
+        assert sample.teacher == [known[passage] for passage in sample.passages]
+    assert load(path)[SampleId(0, 0)].teacher is None
 
 
 # --- what cannot be used ---------------------------------------------------------------------------------------------
@@ -180,6 +289,9 @@ def test_a_mark_that_has_no_effect_yet_is_a_warning(tmp_path, caplog):
         ({"neg": None}, "neg: expected at least one text, found none"),
         ({"neg": {"a": 1}}, "neg: expected a list of texts, found an object"),
         ({"prompt": 3}, "prompt: expected a text, found a number"),
+        ({"batch_size": 0}, "batch_size: expected a whole number above 0, found 0"),
+        ({"train_group_size": "4"}, "train_group_size: expected a whole number above 0, found 4"),
+        ({"type": "only_1neg", "neg": []}, "neg: expected at least one text, found none"),
         ({"type": True}, "type: expected a text, found true or false"),
         ({"pos_scores": ["high"]}, "pos_scores[0]: expected a list of numbers, found a text"),
         ({"neg_scores": [0.1, 0.2]}, "neg_scores: 2 scores for 1 texts in neg"),
@@ -204,6 +316,12 @@ def test_a_line_that_is_no_row_is_an_error_with_file_and_line(tmp_path, line, me
 def test_missing_negatives_say_what_to_do(one_row):
     with pytest.raises(UsageError, match="--train_group_size 1"):
         load(one_row(neg=[]))
+
+
+def test_distillation_without_scores_is_an_error_with_file_and_line(one_row):
+    path = one_row(neg=["a", "b"], pos_scores=[1])
+    with pytest.raises(UsageError, match=r"rows.jsonl:1: pos_scores, neg_scores: expected a score for each text"):
+        load(path, distillation=True)
 
 
 def test_a_file_without_rows_is_an_error(tmp_path):

@@ -74,3 +74,29 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences():
     queries = torch.randn(3, 4, generator=draw, dtype=torch.float64, requires_grad=True)
     passages = torch.randn(6, 4, generator=draw, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda q, p: contrastive_loss(q, p, temperature=0.5), (queries, passages))
+
+
+@pytest.mark.parametrize("marked", [[True] * 4, [False] * 4, [True, False, False, True]])
+def test_a_query_without_in_batch_negatives_sees_its_own_group_alone(marked):
+    draw = torch.Generator().manual_seed(4)
+    sizes = [3, 1, 2, 4]
+    queries = torch.randn(4, 6, generator=draw, dtype=torch.float64, requires_grad=True)
+    passages = torch.randn(10, 6, generator=draw, dtype=torch.float64, requires_grad=True)
+    total, start = 0.0, 0
+    for number, size in enumerate(sizes):
+        scores = [math.fsum(a * b for a, b in zip(queries[number].tolist(), p, strict=True)) for p in passages.tolist()]
+        seen = scores[start : start + size] if marked[number] else scores
+        total += math.log(math.fsum(math.exp(score / 0.7) for score in seen)) - scores[start] / 0.7
+        start += size
+
+    def loss(queries, passages):
+        return contrastive_loss(
+            queries,
+            passages,
+            temperature=0.7,
+            group_sizes=torch.tensor(sizes),
+            own_group_only=torch.tensor(marked),
+        )
+
+    assert float(loss(queries, passages).detach()) == pytest.approx(total / 4, abs=1e-10)
+    assert torch.autograd.gradcheck(loss, (queries, passages))

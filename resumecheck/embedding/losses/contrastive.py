@@ -1,36 +1,44 @@
-"""In-batch plus hard negatives (InfoNCE)."""
+"""In-batch plus hard negatives (InfoNCE), or hard negatives alone."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from resumecheck.embedding.losses.scores import Scores, score
 
-def contrastive_loss(queries: torch.Tensor, passages: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """Cross entropy of each query's own positive against every other passage of the batch.
+
+def contrastive(scores: Scores) -> torch.Tensor:
+    """Cross entropy of each query's own positive against every other candidate, [batch].
 
     van den Oord et al. 2018, "Representation learning with contrastive predictive coding"; with in-batch and hard
     negatives as in Karpukhin et al. 2020, "Dense passage retrieval for open-domain question answering".
+    """
+    with torch.autocast(scores.values.device.type, enabled=False):
+        return F.cross_entropy(scores.values, scores.positives, reduction="none")
+
+
+def contrastive_loss(
+    queries: torch.Tensor,
+    passages: torch.Tensor,
+    *,
+    temperature: float,
+    group_sizes: torch.Tensor | None = None,
+    own_group_only: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The mean of `contrastive` over the queries, a scalar in float32 or wider.
 
     Args:
         queries: [batch, dim].
-        passages: [batch * group, dim]; the passages of query `i` start at `i * group`, its positive first.
+        passages: [passages, dim]; those of a query follow one another, its positive first.
         temperature: similarities (dot products) are divided by it.
-
-    Returns:
-        The mean over the queries, a scalar in float32 or wider.
+        group_sizes: [batch], how many passages each query has; None where all have the same number.
+        own_group_only: [batch], true for queries to which passages of other queries are no negatives.
 
     Example:
         >>> vectors = torch.eye(2)
         >>> round(float(contrastive_loss(vectors, vectors, temperature=1.0)), 4)  # -log(e / (e + 1))
         0.3133
     """
-    group, rest = divmod(len(passages), len(queries))
-    if rest or not group:
-        raise ValueError(f"{len(passages)} passages for {len(queries)} queries: expected the same number for each")
-    # Half precision has about three digits, too few for similarities that a small temperature spreads out.
-    dtype = torch.promote_types(queries.dtype, torch.float32)
-    with torch.autocast(queries.device.type, enabled=False):
-        scores = queries.to(dtype) @ passages.to(dtype).T / temperature  # [batch, batch * group]
-        positives = torch.arange(len(queries), device=queries.device) * group
-        return F.cross_entropy(scores, positives)
+    scores = score(queries, passages, temperature=temperature, group_sizes=group_sizes, own_group_only=own_group_only)
+    return contrastive(scores).mean()
