@@ -2,6 +2,7 @@
 
 A checkpoint is written to a temporary directory, synced and renamed to `checkpoint-N`. Its manifest names every file
 with size and digest, so one that is torn or altered is refused by name, and `latest` is the newest that is whole.
+Nothing in a checkpoint is unpickled but plain state, even where its manifest vouches for it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import torch
 import xxhash
+from transformers.trainer_pt_utils import safe_globals
 
 from resumecheck.embedding.model import WEIGHTS_FILE
 from resumecheck.errors import UsageError
@@ -33,6 +37,18 @@ _NEEDED = {
     "scheduler.pt": "the learning rate",
     STATE: "step and epoch",
 }
+
+#: What `--allow_missing_state` may name -> the files that may then be missing.
+OPTIONAL = {
+    "optimizer": re.compile(r"optimizer\.pt"),
+    "scheduler": re.compile(r"scheduler\.pt"),
+    "rng": re.compile(r"rng_state(_\d+)?\.pth"),
+}
+
+#: Files that a loader would take for state: one of them that the manifest does not name was put there later.
+_LOADABLE = (".pt", ".pth", ".bin", ".safetensors", ".pkl", ".pickle", ".ckpt")
+#: Files that only a resume reads; a new run from the weights does without.
+_TRAINING_STATE = re.compile(r"(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +112,9 @@ def commit(final: Path, *, arguments: dict[str, Any], data: list[dict[str, str]]
     manifest = Manifest(step_of(final) or 0, files, versions, arguments, data)
     manifest = dataclasses.replace(manifest, digest=xxhash.xxh3_128_hexdigest(manifest.text().encode()))
     (staging / MANIFEST).write_text(manifest.text(), encoding="utf-8")
-    for name in [*files, MANIFEST, "."]:
-        _sync(staging / name)
+    for path in sorted(staging.rglob("*"), reverse=True):  # a directory after what is in it
+        _sync(path)
+    _sync(staging)
     if final.exists():
         retired = final.with_name(_RETIRED + final.name)
         final.rename(retired)
@@ -130,16 +147,16 @@ def remove_all(output_dir: Path) -> None:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def find_checkpoint(given: str, output_dir: Path, world_size: int = 1) -> Path:
-    """The checkpoint that `--resume_from_checkpoint GIVEN` means.
+def find_checkpoint(given: str, output_dir: Path, world_size: int = 1, allowed: Collection[str] = ()) -> Path:
+    """The checkpoint that `--resume_from_checkpoint GIVEN` means; `allowed` are keys of `OPTIONAL`.
 
     Raises:
         UsageError: it is not there, is not whole, or is not a checkpoint, naming what is missing and what to do.
     """
     if given == LATEST:
-        found = newest_whole(output_dir, world_size)
+        found = newest_whole(output_dir, world_size, allowed)
         if found is None:
-            broken = [f"{path.name}: {defect(path, world_size)}" for path in checkpoints_in(output_dir)]
+            broken = [f"{path.name}: {defect(path, world_size, allowed)}" for path in checkpoints_in(output_dir)]
             raise UsageError(
                 f"--resume_from_checkpoint latest: {output_dir} holds no complete checkpoint"
                 + (f" ({'; '.join(broken[-2:])})" if broken else "")
@@ -154,7 +171,7 @@ def find_checkpoint(given: str, output_dir: Path, world_size: int = 1) -> Path:
             f"--resume_from_checkpoint {given}: this is an output directory, not a checkpoint"
             f"{_instead(directory, world_size)}"
         )
-    problem = defect(directory, world_size)
+    problem = defect(directory, world_size, allowed)
     if problem is not None:
         raise UsageError(
             f"--resume_from_checkpoint {given}: {problem}{_instead(directory.parent, world_size, besides=directory)}"
@@ -163,45 +180,105 @@ def find_checkpoint(given: str, output_dir: Path, world_size: int = 1) -> Path:
     return directory
 
 
-def newest_whole(output_dir: Path, world_size: int = 1) -> Path | None:
+def newest_whole(output_dir: Path, world_size: int = 1, allowed: Collection[str] = ()) -> Path | None:
     """The newest checkpoint of an output directory that can be resumed from."""
-    whole = (path for path in reversed(checkpoints_in(output_dir)) if defect(path, world_size) is None)
+    whole = (path for path in reversed(checkpoints_in(output_dir)) if defect(path, world_size, allowed) is None)
     return next(whole, None)
 
 
-def defect(directory: Path, world_size: int = 1) -> str | None:
+def defect(directory: Path, world_size: int = 1, allowed: Collection[str] = ()) -> str | None:
     """Why nothing can be resumed from this directory; None where it is whole."""
     streams = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
     needed = {**_NEEDED, **dict.fromkeys(streams, f"the random streams of {world_size} process(es)")}
     for name, lost in needed.items():
-        if not (directory / name).is_file():
+        if not (directory / name).is_file() and not _may_miss(name, allowed):
             return f"{name} is missing, without it {lost} cannot be restored"
     if not (directory / MANIFEST).is_file():
         return f"{MANIFEST} is missing: not a checkpoint of this trainer, or one that was not finished"
     try:
-        files = read_manifest(directory).files
-    except (ValueError, TypeError):
-        return f"{MANIFEST} cannot be read"
-    for name in needed:
-        if name not in files:
-            return f"{name} is not in {MANIFEST}: it was not written with this checkpoint"
-    for name, recorded in files.items():
-        path = directory / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != recorded["size"]:
-            return f"{name} has {path.stat().st_size} bytes, {recorded['size']} were written"
-        if _facts(path) != recorded:
-            return f"{name} is not the file that was written"
+        manifest = read_manifest(directory)
+        present = [name for name in _files(directory) if name in needed or name.endswith(_LOADABLE)]
+        for name in present:
+            if name not in manifest.files:
+                return f"{name} is not in {MANIFEST}: it was not written with this checkpoint"
+        missing = [name for name in manifest.files if not (directory / name).is_file()]
+        return _altered(directory, manifest, [name for name in missing if not _may_miss(name, allowed)])
+    except _ManifestError as error:
+        return str(error)
+    except OSError as error:
+        return f"{Path(error.filename or directory).name} cannot be read ({error.strerror})"
+
+
+def weights_defect(directory: Path) -> str | None:
+    """Why no new run can start from the weights of this checkpoint, None where it can or is not a checkpoint."""
+    if not (directory / MANIFEST).is_file():
+        return None
+    try:
+        manifest = read_manifest(directory)
+        files = {name: facts for name, facts in manifest.files.items() if not _TRAINING_STATE.fullmatch(name)}
+        missing = [name for name in files if not (directory / name).is_file()]
+        return _altered(directory, dataclasses.replace(manifest, files=files), missing)
+    except _ManifestError as error:
+        return str(error)
+    except OSError as error:
+        return f"{Path(error.filename or directory).name} cannot be read ({error.strerror})"
+
+
+def _altered(directory: Path, manifest: Manifest, missing: list[str]) -> str | None:
+    """What is no longer as the manifest says."""
+    if missing:
+        return f"{missing[0]} is missing"
+    if step_of(directory) not in (None, manifest.step):
+        return f"{MANIFEST} is that of step {manifest.step}, not of this checkpoint"
+    paths = {name: directory / name for name in manifest.files if (directory / name).is_file()}
+    different = [name for name, path in paths.items() if _facts(path) != manifest.files[name]]
+    if different:
+        name = different[0]
+        sizes = paths[name].stat().st_size, manifest.files[name]["size"]
+        how = f"has {sizes[0]} bytes, {sizes[1]} were written"
+        others = f" (and {len(different) - 1} more; or {MANIFEST} is another checkpoint's)" if different[1:] else ""
+        return f"{name} {how if sizes[0] != sizes[1] else 'is not the file that was written'}{others}"
+    return next((found for path in paths.values() if (found := _unusable(path, manifest.step)) is not None), None)
+
+
+def _unusable(path: Path, step: int) -> str | None:
+    """Why a file that is as it was written still cannot be used: a manifest can be written to vouch for anything."""
+    try:
+        if path.suffix in (".pt", ".pth"):
+            # Not read but mapped. Anything but plain state raises here, before a line of its code runs.
+            with safe_globals():
+                torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        elif path.suffix == ".safetensors":
+            with safetensors.safe_open(path, "pt") as weights:
+                weights.keys()
+        elif path.name == STATE:
+            found = json.loads(path.read_text(encoding="utf-8"))["global_step"]
+            if found != step:
+                return f"{STATE} is that of step {found}, not of step {step}"
+    except Exception:  # which one depends on where the file stops making sense; that it can be read is known
+        return f"{path.name} holds something else than plain state; it was not loaded, and no code in it was run"
     return None
 
 
+def _may_miss(name: str, allowed: Collection[str]) -> bool:
+    return any(OPTIONAL[kind].fullmatch(name) for kind in allowed)
+
+
+class _ManifestError(ValueError):
+    """A manifest that cannot be read, or is not the one that was written."""
+
+
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a checkpoint; ValueError or TypeError where it is not one."""
-    text = (directory / MANIFEST).read_text(encoding="utf-8")
-    manifest = Manifest(**json.loads(text))
-    if manifest.digest != xxhash.xxh3_128_hexdigest(text.replace(manifest.digest, "").encode()):
-        raise ValueError(f"{directory / MANIFEST} is not the file that was written")
+    """The manifest of a checkpoint; ValueError where it is not one."""
+    try:
+        text = (directory / MANIFEST).read_text(encoding="utf-8")
+        manifest = Manifest(**json.loads(text))
+        digest = xxhash.xxh3_128_hexdigest(text.replace(manifest.digest, "").encode())
+        entries = all({"size", "xxh3_128"} <= facts.keys() for facts in manifest.files.values())
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _ManifestError(f"{MANIFEST} cannot be read") from error
+    if manifest.digest != digest or not entries:
+        raise _ManifestError(f"{MANIFEST} cannot be read: it is not the file that was written")
     return manifest
 
 

@@ -117,6 +117,9 @@ def _source_of_weights(model: ModelArguments) -> str:
     if model.init_from_checkpoint:
         if not Path(model.init_from_checkpoint).is_dir():
             raise UsageError(f"--init_from_checkpoint {model.init_from_checkpoint}: no such directory")
+        problem = checkpoint.weights_defect(Path(model.init_from_checkpoint))
+        if problem is not None:
+            raise UsageError(f"--init_from_checkpoint {model.init_from_checkpoint}: {problem}")
         return model.init_from_checkpoint
     source = str(model.model_name_or_path)
     if checkpoint.is_checkpoint(source):

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+import safetensors.torch
+import torch
 
 from resumecheck.embedding import checkpoint
 from resumecheck.errors import UsageError
@@ -9,11 +11,21 @@ FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.jso
 DATA = [{"name": "train.jsonl", "xxh3_128": "00"}]
 
 
+def write(path, step):
+    """A file of a checkpoint, as small as its kind allows."""
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file({"weight": torch.tensor([step])}, path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps({"global_step": step}))
+    else:
+        torch.save({"name": path.name, "step": step}, path)
+
+
 def save(output_dir, step, *, data=DATA):
     final = output_dir / f"checkpoint-{step}"
     checkpoint.open_stage(final)
     for name in FILES:
-        (checkpoint.stage(final) / name).write_text(f"{name} of step {step}")
+        write(checkpoint.stage(final) / name, step)
     checkpoint.commit(final, arguments={"seed": 1}, data=data, versions={"torch": "2"})
     return final
 

@@ -9,7 +9,7 @@ import pytest
 
 from resumecheck.embedding import checkpoint
 from resumecheck.errors import UsageError
-from tests.embedding.test_checkpoint import FILES, save
+from tests.embedding.test_checkpoint import FILES, save, write
 
 # --- damage ----------------------------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ def test_a_file_that_was_added_later_is_refused(run):
     final = run / "checkpoint-12"
     checkpoint.open_stage(final)
     for name in FILES[:-1]:
-        (checkpoint.stage(final) / name).write_text(name)
+        write(checkpoint.stage(final) / name, checkpoint.step_of(final))
     checkpoint.commit(final, arguments={}, data=[], versions={})
     (final / FILES[-1]).write_text("of another run")
     assert checkpoint.defect(final) == f"{FILES[-1]} is not in manifest.json: it was not written with this checkpoint"
@@ -74,7 +74,7 @@ def test_a_manifest_keeps_what_json_has_no_type_for(tmp_path):
     final = tmp_path / "checkpoint-4"
     checkpoint.open_stage(final)
     for name in FILES:
-        (checkpoint.stage(final) / name).write_text(name)
+        write(checkpoint.stage(final) / name, checkpoint.step_of(final))
     checkpoint.commit(final, arguments={"path": tmp_path, "rate": float("nan"), "name": "ä"}, data=[], versions={})
     assert checkpoint.defect(final) is None
     assert checkpoint.read_manifest(final).arguments["path"] == str(tmp_path)
