@@ -55,6 +55,18 @@ class DataArguments:
     query_instruction_format: str = _option("how instruction and query are joined", "{}{}")
     passage_instruction_for_retrieval: str | None = _option("text put before each passage")
     passage_instruction_format: str = _option("how instruction and passage are joined", "{}{}")
+    same_dataset_within_batch: bool = _option(
+        "take all rows of a batch from one file, or from the small files of one directory; `batch_size` in the first "
+        "row of a file is its batch size, and symmetric data has half of --per_device_train_batch_size",
+        False,
+    )
+    small_threshold: int = _option(
+        "with --same_dataset_within_batch, files of a directory with fewer rows are one data set together", 0
+    )
+    drop_threshold: int = _option(
+        "with --same_dataset_within_batch, small files of a directory are left out where they have fewer rows together",
+        0,
+    )
     cache_path: str | None = _option("where the data is kept in Arrow form (default: the cache of `datasets`)")
 
 
@@ -110,6 +122,8 @@ _REFUSED = {
 _LEAST = {
     "train_group_size": 1,
     "max_example_num_per_dataset": 1,
+    "small_threshold": 0,
+    "drop_threshold": 0,
     "query_max_len": 1,
     "passage_max_len": 1,
     "pad_to_multiple_of": 1,
@@ -177,6 +191,9 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
         raise UsageError(f"--num_train_epochs {training.num_train_epochs}: expected a number above 0")
     if not 0 <= data.shuffle_ratio <= 1:
         raise UsageError(f"--shuffle_ratio {data.shuffle_ratio}: expected a number from 0 to 1")
+    for name in ("small_threshold", "drop_threshold"):
+        if getattr(data, name) and not data.same_dataset_within_batch:
+            raise UsageError(f"--{name} has no effect without --same_dataset_within_batch True: give both or none")
     if not training.temperature > 0:
         raise UsageError(f"--temperature {training.temperature}: expected a number above 0")
     for name in ("query_instruction_format", "passage_instruction_format"):

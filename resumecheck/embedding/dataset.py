@@ -23,7 +23,7 @@ from datasets.exceptions import DatasetGenerationError
 from torch.utils.data import Dataset
 
 from resumecheck.embedding import draws
-from resumecheck.embedding.sampler import SampleId
+from resumecheck.embedding.sampler import Pool, SampleId
 from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.errors import UsageError
 
@@ -87,6 +87,23 @@ class DataFile:
         return any(name.endswith(_SUFFIX) for name in (self.path.stem, *(above.name for above in directories)))
 
 
+@dataclasses.dataclass(frozen=True)
+class SameDataset:
+    """How batches of one data set are made (`--same_dataset_within_batch`).
+
+    A data set is a file, or the small files of a directory together.
+
+    Attributes:
+        batch_size: rows to a batch of one process, where the data set does not say otherwise.
+        small_threshold: files with fewer rows are small.
+        drop_threshold: small files of a directory that have fewer rows together are left out.
+    """
+
+    batch_size: int
+    small_threshold: int = 0
+    drop_threshold: int = 0
+
+
 class TrainDataset(Dataset[Sample]):
     """Samples by `SampleId`.
 
@@ -98,6 +115,7 @@ class TrainDataset(Dataset[Sample]):
         seed: of the choice of positives and negatives.
         shuffle_ratio: the share of long positives whose pieces are put in another order.
         distillation: give the scores of a teacher along.
+        pools: the rows that may share a batch; None where all may.
     """
 
     def __init__(
@@ -110,6 +128,7 @@ class TrainDataset(Dataset[Sample]):
         seed: int,
         shuffle_ratio: float = 0.0,
         distillation: bool = False,
+        pools: Sequence[Pool] | None = None,
     ) -> None:
         self.rows = rows
         self.files = tuple(files)
@@ -118,6 +137,7 @@ class TrainDataset(Dataset[Sample]):
         self.seed = seed
         self.shuffle_ratio = shuffle_ratio
         self.distillation = distillation
+        self.pools = pools
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -184,14 +204,19 @@ def load_train_dataset(
     max_examples: int | None = None,
     shuffle_ratio: float = 0.0,
     distillation: bool = False,
+    same_dataset: SameDataset | None = None,
 ) -> TrainDataset:
     """The data set over all files in `paths`, with at most `max_examples` rows, drawn by `seed`, of each.
+
+    With `same_dataset` batches are not mixed, and rows without a teacher's scores are trained without.
 
     Raises:
         UsageError: a path or a row cannot be used.
     """
     files = find_files(paths)
-    rows: Any = read_rows(files, needs_negatives=group_size > 1, needs_scores=distillation, cache_path=cache_path)
+    rows: Any = read_rows(
+        files, needs_negatives=group_size > 1, needs_scores=distillation and same_dataset is None, cache_path=cache_path
+    )
     bounds = np.searchsorted(rows.data.column("file").to_numpy(), np.arange(len(files) + 1))
     sizes = np.diff(bounds)
     if max_examples is not None and sizes.max() > max_examples:
@@ -200,6 +225,7 @@ def load_train_dataset(
             for file, (start, size) in enumerate(zip(bounds, sizes, strict=False))
         ]
         rows = rows.select(np.concatenate(kept))
+        sizes = np.minimum(sizes, max_examples)
     return TrainDataset(
         rows,
         files,
@@ -208,7 +234,41 @@ def load_train_dataset(
         seed=seed,
         shuffle_ratio=shuffle_ratio,
         distillation=distillation,
+        pools=None if same_dataset is None else _pools(rows, files, sizes.tolist(), same_dataset),
     )
+
+
+def _pools(rows: Any, files: Sequence[DataFile], sizes: Sequence[int], options: SameDataset) -> list[Pool]:
+    """The data sets as FlagEmbedding cuts them; a file too small to count is named in a warning."""
+    pools: list[Pool] = []
+    small: dict[Path, list[Pool]] = {}
+    start = 0
+    for file, size in zip(files, sizes, strict=True):
+        if size:
+            pool = Pool(np.arange(start, start + size), _batch_size(rows[start], options.batch_size))
+            if size >= options.small_threshold:
+                pools.append(pool)
+            elif file.given.is_dir():
+                small.setdefault(file.given, []).append(pool)
+            else:
+                _LOG.warning("%s: left out, %d rows are fewer than --small_threshold", file.path, size)
+        start += size
+    for directory, parts in small.items():
+        numbers = np.concatenate([part.rows for part in parts])
+        if len(numbers) >= options.drop_threshold:
+            pools.append(Pool(numbers, min(part.batch_size for part in parts)))
+        else:
+            _LOG.warning(
+                "%s: its small files are left out, %d rows are fewer than --drop_threshold", directory, len(numbers)
+            )
+    return pools
+
+
+def _batch_size(row: Mapping[str, Any], batch_size: int) -> int:
+    """Rows to a batch, by the first row of a file; symmetric data has half as many."""
+    if row["batch_size"] is not None:
+        return row["batch_size"]
+    return max(1, batch_size // 2) if "symmetric" in (row["type"] or "") else batch_size
 
 
 def _subset(size: int, most: int, seed: int, file: int) -> np.ndarray:

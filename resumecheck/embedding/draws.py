@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 #: What a draw is for. Two purposes never share numbers.
-ORDER, POSITIVE, NEGATIVES, SHUFFLE, SUBSET = range(5)
+ORDER, POSITIVE, NEGATIVES, SHUFFLE, SUBSET, ORDER_IN_POOL, ORDER_OF_BATCHES = range(7)
 
 
 def words(count: int, *, seed: int, purpose: int, epoch: int, row: int = 0) -> np.ndarray:

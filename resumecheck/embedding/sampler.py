@@ -1,4 +1,4 @@
-"""The order of the samples: a pure function of (seed, epoch).
+"""The order of the samples: a pure function of (seed, epoch), with batches of one data set also of the world size.
 
 A sample id is the pair (epoch, row), so the data set needs no `set_epoch`, which frameworks forward to some samplers
 and not to others, and reset when they skip batches: see https://github.com/huggingface/transformers/pull/40691.
@@ -6,9 +6,10 @@ and not to others, and reset when they skip batches: see https://github.com/hugg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from torch.utils.data import Sampler
 
 from resumecheck.embedding import draws
@@ -55,3 +56,62 @@ class EpochBatchSampler(Sampler[list[SampleId]]):
 
     def __len__(self) -> int:
         return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
+
+
+class Pool(NamedTuple):
+    """Rows that may share a batch: the numbers of the rows, and how many make a batch of one process."""
+
+    rows: np.ndarray
+    batch_size: int
+
+
+def batches_of_pools(pools: Sequence[Pool], *, seed: int, epoch: int, world_size: int) -> Iterator[list[SampleId]]:
+    """The batches of one epoch, each from one pool; every `world_size` in a row, dealt out in turn, are from the same.
+
+    What is left of a pool when it does not fill a batch for each process is not used in this epoch.
+    """
+    orders = [
+        pool.rows[draws.permutation(len(pool.rows), seed=seed, purpose=draws.ORDER_IN_POOL, epoch=epoch, row=number)]
+        for number, pool in enumerate(pools)
+    ]
+    steps = [
+        (number, start)
+        for number, pool in enumerate(pools)
+        for start in range(0, steps_of(pool, world_size) * pool.batch_size * world_size, pool.batch_size * world_size)
+    ]
+    for place in draws.permutation(len(steps), seed=seed, purpose=draws.ORDER_OF_BATCHES, epoch=epoch):
+        number, first = steps[place]
+        size = pools[number].batch_size
+        for start in range(first, first + size * world_size, size):
+            yield [SampleId(epoch, int(row)) for row in orders[number][start : start + size]]
+
+
+def steps_of(pool: Pool, world_size: int) -> int:
+    """How often in an epoch each process gets a full batch of the pool."""
+    return len(pool.rows) // (pool.batch_size * world_size)
+
+
+class PoolBatchSampler(Sampler[list[SampleId]]):
+    """`batches_of_pools` for the epoch that the run is in.
+
+    Args:
+        pools: the rows by data set.
+        seed: of the order.
+        world_size: the number of processes that the batches are dealt out to.
+        epoch: the number of finished epochs, asked for when an epoch starts.
+    """
+
+    batch_size: int | None = None  # it varies
+    drop_last = True
+
+    def __init__(self, pools: Sequence[Pool], *, seed: int, world_size: int, epoch: Callable[[], int]) -> None:
+        self.pools = tuple(pools)
+        self.seed = seed
+        self.world_size = world_size
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[SampleId]]:
+        return batches_of_pools(self.pools, seed=self.seed, epoch=self.epoch(), world_size=self.world_size)
+
+    def __len__(self) -> int:
+        return sum(steps_of(pool, self.world_size) for pool in self.pools) * self.world_size

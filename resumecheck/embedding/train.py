@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,13 +19,15 @@ from resumecheck.embedding.arguments import (
     settings_of,
 )
 from resumecheck.embedding.collator import Collator
-from resumecheck.embedding.dataset import load_train_dataset
+from resumecheck.embedding.dataset import SameDataset, load_train_dataset
 from resumecheck.embedding.model import BiEncoder, check_lengths, load_encoder, load_tokenizer
+from resumecheck.embedding.sampler import steps_of
 from resumecheck.embedding.settings import read_settings
 from resumecheck.embedding.trainer import EmbeddingTrainer
 from resumecheck.errors import UsageError
 
 USAGE_STATUS = 2
+_LOG = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +66,9 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
     pooling = training.sentence_pooling_method or read_settings(source).sentence_pooling_method
     settings = settings_of(data, training, pooling)
     check_lengths(encoder, settings)
+    same_dataset = None
+    if data.same_dataset_within_batch:
+        same_dataset = SameDataset(training.train_batch_size, data.small_threshold, data.drop_threshold)
     dataset = load_train_dataset(
         data.train_data,
         settings,
@@ -71,8 +77,18 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
         cache_path=data.cache_path,
         max_examples=data.max_example_num_per_dataset,
         shuffle_ratio=data.shuffle_ratio,
+        same_dataset=same_dataset,
     )
-    if training.dataloader_drop_last and len(dataset) < training.train_batch_size:
+    if dataset.pools is not None:
+        unused = sum(not steps_of(pool, training.world_size) for pool in dataset.pools)
+        if unused == len(dataset.pools):
+            raise UsageError(
+                f"--same_dataset_within_batch: none of {unused} data sets has the rows for a batch in each of "
+                f"{training.world_size} process(es); give a smaller --per_device_train_batch_size"
+            )
+        if unused:
+            _LOG.warning("%d of %d data sets are not used: too few rows for a batch", unused, len(dataset.pools))
+    if same_dataset is None and training.dataloader_drop_last and len(dataset) < training.train_batch_size:
         raise UsageError(
             f"--dataloader_drop_last: the data has {len(dataset)} rows, less than one batch of "
             f"{training.train_batch_size}; leave the option out or give a smaller --per_device_train_batch_size"

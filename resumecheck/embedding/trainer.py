@@ -21,7 +21,7 @@ from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import TrainDataset
 from resumecheck.embedding.losses.contrastive import contrastive_loss
 from resumecheck.embedding.model import BiEncoder
-from resumecheck.embedding.sampler import EpochBatchSampler
+from resumecheck.embedding.sampler import EpochBatchSampler, PoolBatchSampler
 from resumecheck.embedding.settings import EmbeddingSettings
 
 
@@ -61,13 +61,21 @@ class EmbeddingTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Batches of samples; with several processes, accelerate deals the batches out in turn."""
         args = self.args
-        batches = EpochBatchSampler(
-            len(self.data),
-            self._train_batch_size,
-            seed=args.seed if args.data_seed is None else args.data_seed,
-            drop_last=args.dataloader_drop_last,
-            epoch=self.finished_epochs,
-        )
+        seed = args.seed if args.data_seed is None else args.data_seed
+        batches: EpochBatchSampler | PoolBatchSampler
+        if self.data.pools is None:
+            batches = EpochBatchSampler(
+                len(self.data),
+                self._train_batch_size,
+                seed=seed,
+                drop_last=args.dataloader_drop_last,
+                epoch=self.finished_epochs,
+            )
+        else:
+            batches = PoolBatchSampler(
+                self.data.pools, seed=seed, world_size=args.world_size, epoch=self.finished_epochs
+            )
+            self.accelerator.even_batches = False  # there is a batch for each process, none is filled up with others
         loader = DataLoader(
             self.data,
             batch_sampler=batches,
