@@ -30,6 +30,21 @@ class ModelArguments:
     )
     cache_dir: str | None = _option("where downloaded models are kept")
     trust_remote_code: bool = _option("run the code that comes with the model", False)
+    use_lora: bool | None = _option("train low-rank matrices beside frozen weights (default: for decoders)")
+    lora_rank: int = _option("rank of the matrices of LoRA", 64)
+    lora_alpha: float = _option("LoRA's output is scaled by this over the rank", 16.0)
+    lora_dropout: float = _option("dropout before the matrices of LoRA", 0.1)
+    target_modules: list[str] = dataclasses.field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        metadata={"help": "names of the linear layers that LoRA adapts"},
+    )
+    modules_to_save: list[str] | None = dataclasses.field(
+        default=None, metadata={"help": "names of modules that are trained as they are beside LoRA"}
+    )
+    from_peft: str | None = _option("go on from the adapter in this directory")
+    save_merged_lora_model: bool = _option(
+        "write the model with LoRA merged into its weights when training ends", False
+    )
 
 
 @dataclasses.dataclass
@@ -120,6 +135,7 @@ _REFUSED = {
 
 #: The least values of options.
 _LEAST = {
+    "lora_rank": 1,
     "train_group_size": 1,
     "max_example_num_per_dataset": 1,
     "small_threshold": 0,
@@ -184,7 +200,7 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
     if not data.train_data or not all(data.train_data):
         raise UsageError("--train_data is missing: give JSONL files or directories of them")
     for name, least in _LEAST.items():
-        value = getattr(data if hasattr(data, name) else training, name)
+        value = getattr(next(part for part in (model, data, training) if hasattr(part, name)), name)
         if value is not None and value < least:
             raise UsageError(f"--{name} {value}: expected {least} or more")
     if training.max_steps <= 0 and not training.num_train_epochs > 0:

@@ -46,6 +46,11 @@ class BiEncoder(nn.Module):
         if isinstance(pooler, nn.Module):
             pooler.requires_grad_(False)
 
+    @property
+    def adapted(self) -> bool:
+        """Whether the encoder is trained by LoRA."""
+        return hasattr(self.encoder, "peft_config")
+
     def forward(self, queries: Tokens, passages: Tokens) -> dict[str, torch.Tensor]:
         """`queries` [batch, dim] and `passages` [batch * group, dim]."""
         return {"queries": self.embed(queries), "passages": self.embed(passages)}

@@ -51,22 +51,25 @@ class EmbeddingSettings:
         (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
 
-def read_settings(directory: str | Path) -> EmbeddingSettings:
-    """The settings that a model directory records, the defaults where it records none.
+def read_settings(
+    directory: str | Path, *, pooling: str = EmbeddingSettings.sentence_pooling_method
+) -> EmbeddingSettings:
+    """The settings that a model directory records; where it records none, the defaults and `pooling`.
 
     Raises:
         UsageError: the file cannot be read as settings.
     """
     path = Path(directory) / SETTINGS_FILE
     if not path.is_file():
-        return EmbeddingSettings(sentence_pooling_method=_pooling_of_sentence_transformers(Path(directory)))
+        recorded = _pooling_of_sentence_transformers(Path(directory))
+        return EmbeddingSettings(sentence_pooling_method=recorded or pooling)
     try:
         return EmbeddingSettings(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: not the settings of an embedding model ({error})") from error
 
 
-def _pooling_of_sentence_transformers(directory: Path) -> str:
+def _pooling_of_sentence_transformers(directory: Path) -> str | None:
     path = directory / _SENTENCE_TRANSFORMERS_FILE
     if path.is_file():
         try:
@@ -76,7 +79,7 @@ def _pooling_of_sentence_transformers(directory: Path) -> str:
         for name, method in _SENTENCE_TRANSFORMERS_NAMES.items():
             if recorded.get(name):
                 return method
-    return EmbeddingSettings.sentence_pooling_method
+    return None
 
 
 def _joined(template: str, instruction: str, text: str) -> str:

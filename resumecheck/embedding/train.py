@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from resumecheck.embedding import checkpoint
+from resumecheck.embedding import checkpoint, lora
 from resumecheck.embedding.arguments import (
     DataArguments,
     EmbeddingTrainingArguments,
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"resuming from {resume_from}", file=sys.stderr)
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
         trainer.save_model()
+        if trainer.model.adapted and training.should_save:
+            lora.write_trained(trainer.model, Path(str(training.output_dir)), merged=model.save_merged_lora_model)
     except UsageError as error:
         print(f"resumecheck train: {error}", file=sys.stderr)
         return USAGE_STATUS
@@ -63,7 +65,9 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
     options = {"cache_dir": model.cache_dir, "trust_remote_code": model.trust_remote_code}
     encoder = load_encoder(source, **options)
     tokenizer = load_tokenizer(model.tokenizer_name or source, **options)
-    pooling = training.sentence_pooling_method or read_settings(source).sentence_pooling_method
+    usual = "last_token" if lora.is_decoder(encoder.config) else "cls"
+    pooling = training.sentence_pooling_method or read_settings(source, pooling=usual).sentence_pooling_method
+    adapted = lora.uses_lora(model, encoder.config)
     settings = settings_of(data, training, pooling)
     check_lengths(encoder, settings)
     same_dataset = None
@@ -94,7 +98,11 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
             f"{training.train_batch_size}; leave the option out or give a smaller --per_device_train_batch_size"
         )
     return EmbeddingTrainer(
-        BiEncoder(encoder, pooling=pooling, normalize=training.normalize_embeddings),
+        BiEncoder(
+            lora.with_lora(encoder, model) if adapted else encoder,
+            pooling=pooling,
+            normalize=training.normalize_embeddings,
+        ),
         training,
         settings=settings,
         train_dataset=dataset,

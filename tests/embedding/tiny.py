@@ -29,6 +29,27 @@ def write_encoder(directory: Path, *, seed: int = 0) -> Path:
     return directory
 
 
+def write_decoder(directory: Path, *, seed: int = 0) -> Path:
+    """A LLaMA of a few thousand parameters, with the tokenizer of the tiny encoder."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+
+    write_encoder(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    LlamaModel(config).save_pretrained(directory)
+    return directory
+
+
 def texts(count: int, *, seed: int) -> list[str]:
     draw = random.Random(seed)
     return [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) for _ in range(count)]

@@ -1,0 +1,90 @@
+"""Decoders as encoders of text, and LoRA: which weights are trained, and what is written when training has ended.
+
+Checkpoints hold every weight under PEFT's names, so a resume is the same as for any other model. The directory of the
+trained model holds the adapter, or with `--save_merged_lora_model` the merged weights, which load without PEFT.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from resumecheck.errors import UsageError
+
+if TYPE_CHECKING:
+    from resumecheck.embedding.arguments import ModelArguments
+    from resumecheck.embedding.model import BiEncoder
+
+#: How many names of layers a message lists.
+_SHOWN_NAMES = 8
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether a model is one that generates text, and is not also trained to fill in words."""
+    kind = config.model_type
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def uses_lora(model: ModelArguments, config: Any) -> bool:
+    """Whether LoRA is used: as `--use_lora` says, else for decoders."""
+    return is_decoder(config) if model.use_lora is None else model.use_lora
+
+
+def with_lora(encoder: nn.Module, model: ModelArguments) -> Any:
+    """The encoder with trainable low-rank matrices beside its own weights, which are frozen.
+
+    Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+
+    Args:
+        encoder: the model as it was loaded.
+        model: rank, alpha, dropout, and the modules that are adapted (`--target_modules`), trained as they are
+            (`--modules_to_save`) or taken from an earlier adapter (`--from_peft`).
+
+    Raises:
+        UsageError: the encoder has no such modules, or the adapter cannot be loaded.
+    """
+    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+
+    if model.from_peft is not None:
+        try:
+            return PeftModel.from_pretrained(encoder, model.from_peft, is_trainable=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UsageError(f"--from_peft {model.from_peft}: no adapter for this model: {error}") from error
+    config = LoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        r=model.lora_rank,
+        lora_alpha=cast("Any", model.lora_alpha),
+        lora_dropout=model.lora_dropout,
+        target_modules=list(model.target_modules),
+        modules_to_save=list(model.modules_to_save) if model.modules_to_save else None,
+    )
+    try:
+        return get_peft_model(encoder, config)
+    except ValueError as error:
+        linear = {name.rpartition(".")[2] for name, part in encoder.named_modules() if isinstance(part, nn.Linear)}
+        raise UsageError(
+            f"--target_modules {' '.join(model.target_modules)}: the model has none of them; its linear layers are "
+            f"called {', '.join(sorted(linear)[:_SHOWN_NAMES])}"
+        ) from error
+
+
+def write_trained(model: BiEncoder, directory: Path, *, merged: bool) -> None:
+    """Put the adapter, or the merged model, in the place of the weights under PEFT's names.
+
+    Args:
+        model: the trained bi-encoder, whose encoder is a PEFT model.
+        directory: the model's directory, which holds what `BiEncoder.write` wrote.
+        merged: write the merged model.
+    """
+    adapted: Any = model.encoder
+    for weights in directory.glob("*.safetensors"):
+        weights.unlink()
+    if merged:
+        copy.deepcopy(adapted).merge_and_unload().save_pretrained(directory)
+    else:
+        (directory / "config.json").unlink()  # The adapter names the model that it belongs to.
+        adapted.save_pretrained(directory)
