@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from resumecheck.embedding.losses.distillation import KD_LOSS_TYPES
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
 
@@ -70,6 +71,9 @@ class DataArguments:
     query_instruction_format: str = _option("how instruction and query are joined", "{}{}")
     passage_instruction_for_retrieval: str | None = _option("text put before each passage")
     passage_instruction_format: str = _option("how instruction and passage are joined", "{}{}")
+    knowledge_distillation: bool = _option(
+        "learn from the scores of a teacher, `pos_scores` and `neg_scores` in the data", False
+    )
     same_dataset_within_batch: bool = _option(
         "take all rows of a batch from one file, or from the small files of one directory; `batch_size` in the first "
         "row of a file is its batch size, and symmetric data has half of --per_device_train_batch_size",
@@ -94,6 +98,20 @@ class EmbeddingTrainingArguments(TrainingArguments):
         "how token vectors become one vector (default: as the model says, else cls)", choices=list(POOLING_METHODS)
     )
     normalize_embeddings: bool = _option("scale embeddings to length one", True)
+    negatives_cross_device: bool = _option("passages of all processes are negatives", False)
+    kd_loss_type: str = _option(
+        "the loss of a row with scores of a teacher: kl_div, added to the contrastive loss, or m3_kd_loss in its place",
+        "kl_div",
+        choices=list(KD_LOSS_TYPES),
+    )
+    use_mrl: bool = _option("train embeddings whose first --mrl_dims dimensions are embeddings too", False)
+    mrl_dims: list[int] = dataclasses.field(
+        default_factory=list, metadata={"help": "numbers of dimensions; the loss is the mean over them (Matryoshka)"}
+    )
+    sub_batch_size: int | None = _option(
+        "encode this many texts at a time and keep none of it for the backward pass, which encodes again (GradCache): "
+        "the memory of a small batch, the loss of the whole one"
+    )
     overwrite_output_dir: bool = _option(
         "start anew in an output directory that is not empty; removes its checkpoints", False
     )
@@ -207,6 +225,12 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
         raise UsageError(f"--num_train_epochs {training.num_train_epochs}: expected a number above 0")
     if not 0 <= data.shuffle_ratio <= 1:
         raise UsageError(f"--shuffle_ratio {data.shuffle_ratio}: expected a number from 0 to 1")
+    if training.use_mrl != bool(training.mrl_dims):
+        raise UsageError("--use_mrl True and --mrl_dims N ... belong together: give both or none")
+    if any(size < 1 for size in training.mrl_dims):
+        raise UsageError(f"--mrl_dims {min(training.mrl_dims)}: expected numbers above 0")
+    if training.kd_loss_type == "m3_kd_loss" and not data.knowledge_distillation:
+        raise UsageError("--kd_loss_type m3_kd_loss has no effect without --knowledge_distillation True: give both")
     for name in ("small_threshold", "drop_threshold"):
         if getattr(data, name) and not data.same_dataset_within_batch:
             raise UsageError(f"--{name} has no effect without --same_dataset_within_batch True: give both or none")

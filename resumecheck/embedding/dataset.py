@@ -178,6 +178,16 @@ class TrainDataset(Dataset[Sample]):
         return " ".join(pieces[place] for place in np.argsort(order, kind="stable"))
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What is drawn from the data, for a checkpoint."""
+        return {
+            "train_group_size": self.group_size,
+            "shuffle_ratio": self.shuffle_ratio,
+            "knowledge_distillation": self.distillation,
+            "same_dataset_within_batch": self.pools is not None,
+        }
+
+    @property
     def fingerprint(self) -> list[dict[str, str]]:
         """What the data is, for a checkpoint: name and digest of each file, in reading order."""
         return [{"name": file.path.name, "xxh3_128": file.digest} for file in self.files]

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from resumecheck.embedding.collator import Tokens, tokenize
+from resumecheck.embedding.losses.grad_cache import embed_in_chunks
 from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.errors import UsageError
 
@@ -51,9 +52,12 @@ class BiEncoder(nn.Module):
         """Whether the encoder is trained by LoRA."""
         return hasattr(self.encoder, "peft_config")
 
-    def forward(self, queries: Tokens, passages: Tokens) -> dict[str, torch.Tensor]:
-        """`queries` [batch, dim] and `passages` [batch * group, dim]."""
-        return {"queries": self.embed(queries), "passages": self.embed(passages)}
+    def forward(self, queries: Tokens, passages: Tokens, sub_batch_size: int | None = None) -> dict[str, torch.Tensor]:
+        """`queries` [batch, dim] and `passages` [passages, dim], encoded `sub_batch_size` texts at a time."""
+        parts = {"queries": queries, "passages": passages}
+        if sub_batch_size is not None and sub_batch_size > 0:
+            return {name: embed_in_chunks(self.embed, tokens, sub_batch_size) for name, tokens in parts.items()}
+        return {name: self.embed(tokens) for name, tokens in parts.items()}
 
     def embed(self, tokens: Tokens) -> torch.Tensor:
         """The embeddings [batch, dim], in float32 or wider."""
@@ -150,6 +154,18 @@ def check_lengths(encoder: nn.Module, settings: EmbeddingSettings) -> None:
                 f"--{name} {getattr(settings, name)}: the model has positions for {longest} tokens; "
                 f"give --{name} {longest} or less"
             )
+
+
+def check_dimensions(encoder: nn.Module, dimensions: Sequence[int]) -> None:
+    """Whether embeddings can be cut to each of the numbers of dimensions.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    width = getattr(getattr(encoder, "config", None), "hidden_size", None)
+    for size in dimensions:
+        if width is not None and size > width:
+            raise UsageError(f"--mrl_dims {size}: the embeddings of the model have {width} dimensions")
 
 
 def load_encoder(source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False) -> Any:

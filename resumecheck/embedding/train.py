@@ -20,7 +20,7 @@ from resumecheck.embedding.arguments import (
 )
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import SameDataset, load_train_dataset
-from resumecheck.embedding.model import BiEncoder, check_lengths, load_encoder, load_tokenizer
+from resumecheck.embedding.model import BiEncoder, check_dimensions, check_lengths, load_encoder, load_tokenizer
 from resumecheck.embedding.sampler import steps_of
 from resumecheck.embedding.settings import read_settings
 from resumecheck.embedding.trainer import EmbeddingTrainer
@@ -70,6 +70,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
     adapted = lora.uses_lora(model, encoder.config)
     settings = settings_of(data, training, pooling)
     check_lengths(encoder, settings)
+    check_dimensions(encoder, training.mrl_dims)
     same_dataset = None
     if data.same_dataset_within_batch:
         same_dataset = SameDataset(training.train_batch_size, data.small_threshold, data.drop_threshold)
@@ -81,6 +82,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
         cache_path=data.cache_path,
         max_examples=data.max_example_num_per_dataset,
         shuffle_ratio=data.shuffle_ratio,
+        distillation=data.knowledge_distillation,
         same_dataset=same_dataset,
     )
     if dataset.pools is not None:

@@ -19,7 +19,7 @@ from resumecheck.embedding import checkpoint
 from resumecheck.embedding.arguments import EmbeddingTrainingArguments
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import TrainDataset
-from resumecheck.embedding.losses.contrastive import contrastive_loss
+from resumecheck.embedding.losses.objective import Objective
 from resumecheck.embedding.model import BiEncoder
 from resumecheck.embedding.sampler import EpochBatchSampler, PoolBatchSampler
 from resumecheck.embedding.settings import EmbeddingSettings
@@ -55,6 +55,13 @@ class EmbeddingTrainer(Trainer):
         self.settings = settings
         self.data: TrainDataset = train_dataset
         self.steps_per_epoch = 1
+        self.training_objective = Objective(
+            temperature=args.temperature,
+            normalize=args.normalize_embeddings,
+            dimensions=tuple(args.mrl_dims),
+            kd_loss_type=args.kd_loss_type,
+            cross_device=args.negatives_cross_device,
+        )
 
     # --- data -------------------------------------------------------------------------------------------------------
 
@@ -102,15 +109,11 @@ class EmbeddingTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """The contrastive loss of a batch of the collator, a scalar."""
-        embeddings = model(inputs["queries"], inputs["passages"])
-        loss = contrastive_loss(
-            embeddings["queries"],
-            embeddings["passages"],
-            temperature=self.args.temperature,
-            group_sizes=inputs["group_sizes"],
-            own_group_only=inputs["own_group_only"],
-        )
+        """The loss of a batch of the collator, a scalar."""
+        texts = {"queries": inputs["queries"], "passages": inputs["passages"]}
+        embeddings = model(**texts, sub_batch_size=self.args.sub_batch_size)
+        rows = {name: value for name, value in inputs.items() if name not in texts}
+        loss = self.training_objective(embeddings["queries"], embeddings["passages"], **rows)
         return (loss, embeddings) if return_outputs else loss
 
     # --- saving and loading -----------------------------------------------------------------------------------------
@@ -180,7 +183,7 @@ class EmbeddingTrainer(Trainer):
 
     def _arguments(self) -> dict[str, Any]:
         """Every argument of the run, for the manifest."""
-        own = {"train_group_size": self.data.group_size, "world_size": self.args.world_size}
+        own = {**self.data.options, "world_size": self.args.world_size}
         return {**self.args.to_dict(), **dataclasses.asdict(self.settings), **own}
 
 

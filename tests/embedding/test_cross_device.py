@@ -1,0 +1,106 @@
+"""Two processes with cross-device negatives take the step of one process with the joint batch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.embedding import tiny
+from tests.embedding.test_exact_resume import REPOSITORY, TWO_PROCESSES, differences, final_state, run
+
+pytestmark = pytest.mark.slow
+
+#: Rows whose groups differ in size, some without in-batch negatives.
+KINDS = [{}, {"type": "only_1neg"}, {"train_group_size": 5}, {"type": "no_in_batch_neg"}]
+SCORES = {"pos_scores": [2, 1], "neg_scores": [1, 0.5, 0, -0.5, -1]}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("joint")
+    tiny.write_encoder(directory / "encoder")
+    rows = [{**row, **KINDS[number % 4], **SCORES} for number, row in enumerate(tiny.rows(tiny.ROWS))]
+    tiny.write_rows(directory / "data" / "train.jsonl", rows)
+    for number, count in enumerate((16, 24)):
+        tiny.write_rows(directory / "files" / f"{number}.jsonl", rows[:count])
+    return directory
+
+
+def step(directory, output, launcher=(), **options):
+    """Loss and gradients of the first step."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    given = json.dumps({"ddp_backend": "gloo" if launcher else None, "negatives_cross_device": True, **options})
+    command = [sys.executable, "-m", *launcher, "tests.embedding.one_step", str(directory), str(output), given]
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout
+    return torch.load(output)
+
+
+def largest_difference(first, second):
+    assert first["gradients"].keys() == second["gradients"].keys()
+    return max(
+        abs(float(first["loss"] - second["loss"])),
+        *(float((first["gradients"][name] - second["gradients"][name]).abs().max()) for name in first["gradients"]),
+    )
+
+
+CHOICES = [
+    {},
+    {"sub_batch_size": 3, "use_mrl": True, "mrl_dims": 8},
+    {"knowledge_distillation": True},
+    {"knowledge_distillation": True, "kd_loss_type": "m3_kd_loss"},
+]
+
+
+@pytest.mark.parametrize("options", CHOICES, ids=lambda options: "-".join(options) or "contrastive")
+def test_two_processes_equal_one_with_the_joint_batch(directory, tmp_path, options):
+    apart = step(directory, tmp_path / "two.pt", TWO_PROCESSES, per_device_train_batch_size=4, **options)
+    together = step(directory, tmp_path / "one.pt", per_device_train_batch_size=8, **options)
+    assert (apart["world_size"], together["world_size"]) == (2, 1)
+    assert largest_difference(apart, together) <= 1e-10
+
+
+def test_the_comparison_notices_negatives_that_stay_in_their_process(directory, tmp_path):
+    apart = step(
+        directory, tmp_path / "two.pt", TWO_PROCESSES, per_device_train_batch_size=4, negatives_cross_device=False
+    )
+    together = step(directory, tmp_path / "one.pt", per_device_train_batch_size=8)
+    assert largest_difference(apart, together) > 1e-3
+
+
+def test_a_resumed_run_of_two_processes_ends_as_when_uninterrupted(directory, tmp_path):
+    def options(name, **changes):
+        plain = {
+            "ddp_backend": "gloo",
+            "negatives_cross_device": True,
+            "same_dataset_within_batch": True,
+            "knowledge_distillation": True,
+            "gradient_accumulation_steps": 1,
+            "per_device_train_batch_size": 5,
+            "max_steps": 8,
+            "num_train_epochs": None,
+            "save_strategy": "steps",
+            "train_data": directory / "files",
+            "cache_path": directory / "cache",
+        }
+        encoder, data = directory / "encoder", directory / "data" / "train.jsonl"
+        return tiny.train_options(encoder, data, tmp_path / name, **{**plain, **changes})
+
+    run(options("source", save_steps=1), TWO_PROCESSES)
+    expected = final_state(tmp_path / "source")
+    for point in (2, 3, 5):  # 3 steps to an epoch: in the middle of the first, at its end, in the middle of the second
+        resume = {"resume_from_checkpoint": tmp_path / "source" / f"checkpoint-{point}", "save_steps": 8}
+        run(options(f"resumed-{point}", **resume), TWO_PROCESSES)
+        assert differences(expected, final_state(tmp_path / f"resumed-{point}")) == []
