@@ -98,9 +98,14 @@ def stage(final: Path) -> Path:
     return final.with_name(_STAGING + final.name)
 
 
+def leftovers(output_dir: Path) -> list[Path]:
+    """What killed saves have left in an output directory; none of it is ever read."""
+    return [*output_dir.glob(f"{_STAGING}*"), *output_dir.glob(f"{_RETIRED}*")]
+
+
 def open_stage(final: Path) -> None:
     """Make it, and remove what a killed save has left."""
-    for left in [*final.parent.glob(f"{_STAGING}*"), *final.parent.glob(f"{_RETIRED}*")]:
+    for left in leftovers(final.parent):
         shutil.rmtree(left, ignore_errors=True)
     stage(final).mkdir(parents=True)
 
@@ -140,7 +145,7 @@ def rotate(saved: Path, limit: int | None) -> None:
 
 def remove_all(output_dir: Path) -> None:
     """Remove the checkpoints of an earlier run."""
-    for path in [*checkpoints_in(output_dir), *output_dir.glob(f"{_STAGING}*"), *output_dir.glob(f"{_RETIRED}*")]:
+    for path in [*checkpoints_in(output_dir), *leftovers(output_dir)]:
         shutil.rmtree(path)
 
 

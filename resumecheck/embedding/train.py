@@ -126,7 +126,9 @@ def prepare_output_dir(training: EmbeddingTrainingArguments) -> Path | None:
         if path.exists() and not path.is_dir():
             what = "this" if path == output_dir else path
             raise UsageError(f"--output_dir {output_dir}: {what} is a file, expected a directory")
-    if training.process_index != 0 or not output_dir.exists() or not any(output_dir.iterdir()):
+    if training.process_index != 0 or not output_dir.exists():
+        return None
+    if set(output_dir.iterdir()) <= set(checkpoint.leftovers(output_dir)):  # a run killed in its first save
         return None
     if not training.overwrite_output_dir:
         found = checkpoint.newest_whole(output_dir, training.world_size)
