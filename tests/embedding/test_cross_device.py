@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from resumecheck.embedding.losses.objective import Objective
 from tests.embedding import tiny
 from tests.embedding.test_exact_resume import REPOSITORY, TWO_PROCESSES, differences, final_state, run
 
@@ -104,3 +105,38 @@ def test_a_resumed_run_of_two_processes_ends_as_when_uninterrupted(directory, tm
         resume = {"resume_from_checkpoint": tmp_path / "source" / f"checkpoint-{point}", "save_steps": 8}
         run(options(f"resumed-{point}", **resume), TWO_PROCESSES)
         assert differences(expected, final_state(tmp_path / f"resumed-{point}")) == []
+
+
+# --- processes with different numbers of queries and passages ---------------------------------------------------------
+
+UNEVEN = [([2, 3], 0), ([1, 4, 2], 5)]  # for each process: sizes of the groups, first row of its passages
+
+
+def vectors():
+    draw = torch.Generator().manual_seed(3)
+    return [torch.randn(count, 6, generator=draw, dtype=torch.float64, requires_grad=True) for count in (5, 12)]
+
+
+def uneven_process(rank, path):
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{path}/store", rank=rank, world_size=2)
+    queries, passages = vectors()
+    sizes, first = UNEVEN[rank]
+    start = 2 * rank
+    loss = Objective(temperature=0.5, cross_device=True)(
+        queries[start : start + len(sizes)], passages[first : first + sum(sizes)], group_sizes=torch.tensor(sizes)
+    )
+    loss.backward()
+    torch.save([loss.detach(), queries.grad, passages.grad], path / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_with_different_numbers_of_rows_equal_one(tmp_path):
+    torch.multiprocessing.spawn(uneven_process, (tmp_path,), nprocs=2)
+    apart = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    queries, passages = vectors()
+    loss = Objective(temperature=0.5)(queries, passages, group_sizes=torch.tensor(UNEVEN[0][0] + UNEVEN[1][0]))
+    loss.backward()
+    for expected, *found in zip((loss.detach(), queries.grad, passages.grad), *apart, strict=True):
+        assert torch.allclose(sum(found) / 2, expected, rtol=0, atol=1e-10)

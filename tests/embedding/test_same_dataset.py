@@ -56,6 +56,10 @@ def test_batches_of_the_pools_are_mixed_and_rows_change_places():
     assert {frozenset(rows_of(batch)) for batch in first} != {frozenset(rows_of(batch)) for batch in second}
 
 
+def test_the_pools_follow_one_another_in_another_way_in_each_epoch():
+    assert len({tuple(min(rows_of(batch)) >= 13 for batch in order(epoch)) for epoch in range(5)}) > 2
+
+
 def test_what_is_left_over_in_one_epoch_is_used_in_another():
     pools = [Pool(np.arange(7), 4)]
     assert set().union(*(rows_of(batch) for epoch in range(20) for batch in order(epoch, pools=pools))) == set(range(7))

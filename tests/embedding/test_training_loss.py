@@ -99,6 +99,13 @@ def test_each_option_changes_the_loss(trainer, changes):
     assert abs(losses[0] - losses[1]) > 1e-6  # double precision: chance is below 1e-12
 
 
+def test_no_more_texts_than_a_chunk_are_encoded_at_a_time(trainer):
+    built, rows = trainer(tiny.rows(12), sub_batch_size=3, train_group_size=2), []
+    built.model.encoder.register_forward_hook(lambda *_args, **_: rows.append(len(_args[-1].last_hidden_state)))
+    built.compute_loss(built.model, first_batch(built))
+    assert rows == [3, 1, 3, 3, 2]
+
+
 @pytest.mark.parametrize("size", [3, -1])
 def test_chunks_change_nothing_but_memory(trainer, size):
     found = []
