@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from resumecheck.embedding.checkpoint import OPTIONAL
 from resumecheck.embedding.losses.distillation import KD_LOSS_TYPES
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
@@ -117,6 +118,15 @@ class EmbeddingTrainingArguments(TrainingArguments):
     )
     resume_from_checkpoint: str | None = _option(
         "go on with an interrupted run: a directory checkpoint-N, or `latest` for the newest complete one"
+    )
+    allow_missing_state: list[str] = dataclasses.field(
+        default_factory=list,
+        metadata={"help": "resume without these files of the checkpoint: `optimizer`, `scheduler`, `rng`"},
+    )
+    verify_resume: bool = _option(
+        "refuse to go on unless everything is restored, the next batch is the one that the checkpoint announces, and "
+        "no argument that changes the trajectory differs",
+        False,
     )
 
 
@@ -239,6 +249,12 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
     for name in ("query_instruction_format", "passage_instruction_format"):
         if not _joins_two(getattr(data, name)):
             raise UsageError(f"--{name} {getattr(data, name)!r}: expected a text with two {{}}: instruction and text")
+    for kind in training.allow_missing_state:
+        if kind not in OPTIONAL:
+            raise UsageError(f"--allow_missing_state {kind}: expected one or more of {', '.join(OPTIONAL)}")
+    for name in ("allow_missing_state", "verify_resume"):
+        if getattr(training, name) and not training.resume_from_checkpoint:
+            raise UsageError(f"--{name} is for a resumed run: give --resume_from_checkpoint, or leave it out")
     if training.overwrite_output_dir and training.resume_from_checkpoint:
         raise UsageError("--overwrite_output_dir and --resume_from_checkpoint exclude each other: give one of them")
     for name, (is_set, advice) in _REFUSED.items():

@@ -55,7 +55,8 @@ _TRAINING_STATE = re.compile(r"(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?
 class Manifest:
     """What a checkpoint says about itself.
 
-    `data` is the fingerprint of the training data, `digest` that of the manifest with no digest in it.
+    `data` is the fingerprint of the training data, `next_batch` the digest of the batch that comes after the step,
+    `digest` that of the manifest with no digest in it.
     """
 
     step: int
@@ -63,6 +64,7 @@ class Manifest:
     versions: dict[str, str]
     arguments: dict[str, Any]
     data: list[dict[str, str]]
+    next_batch: str = ""
     schema: int = 1
     digest: str = ""
 
@@ -110,11 +112,18 @@ def open_stage(final: Path) -> None:
     stage(final).mkdir(parents=True)
 
 
-def commit(final: Path, *, arguments: dict[str, Any], data: list[dict[str, str]], versions: dict[str, str]) -> None:
+def commit(
+    final: Path,
+    *,
+    arguments: dict[str, Any],
+    data: list[dict[str, str]],
+    versions: dict[str, str],
+    next_batch: str = "",
+) -> None:
     """Write the manifest, sync everything and rename the temporary directory to `final`."""
     staging = stage(final)
     files = {name: _facts(staging / name) for name in _files(staging)}
-    manifest = Manifest(step_of(final) or 0, files, versions, arguments, data)
+    manifest = Manifest(step_of(final) or 0, files, versions, arguments, data, next_batch)
     manifest = dataclasses.replace(manifest, digest=xxhash.xxh3_128_hexdigest(manifest.text().encode()))
     (staging / MANIFEST).write_text(manifest.text(), encoding="utf-8")
     for path in sorted(staging.rglob("*"), reverse=True):  # a directory after what is in it
@@ -263,6 +272,16 @@ def _unusable(path: Path, step: int) -> str | None:
     except Exception:  # which one depends on where the file stops making sense; that it can be read is known
         return f"{path.name} holds something else than plain state; it was not loaded, and no code in it was run"
     return None
+
+
+def missing_state(directory: Path, world_size: int = 1) -> set[str]:
+    """The keys of `OPTIONAL` whose files a checkpoint lacks."""
+    streams = 1 if world_size == 1 else world_size
+    wanted = {"optimizer": 1, "scheduler": 1, "rng": streams}
+    names = [path.name for path in directory.iterdir()]
+    return {
+        kind for kind, count in wanted.items() if sum(bool(OPTIONAL[kind].fullmatch(name)) for name in names) < count
+    }
 
 
 def _may_miss(name: str, allowed: Collection[str]) -> bool:

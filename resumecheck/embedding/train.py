@@ -121,7 +121,9 @@ def prepare_output_dir(training: EmbeddingTrainingArguments) -> Path | None:
     """
     output_dir = Path(str(training.output_dir))
     if training.resume_from_checkpoint:
-        return checkpoint.find_checkpoint(training.resume_from_checkpoint, output_dir, training.world_size)
+        return checkpoint.find_checkpoint(
+            training.resume_from_checkpoint, output_dir, training.world_size, training.allow_missing_state
+        )
     for path in (output_dir, *output_dir.parents):
         if path.exists() and not path.is_dir():
             what = "this" if path == output_dir else path

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.metadata
+import itertools
 import platform
+import random
+import sys
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+import xxhash
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
-from resumecheck.embedding import checkpoint
+from resumecheck.embedding import checkpoint, restore
 from resumecheck.embedding.arguments import EmbeddingTrainingArguments
+from resumecheck.embedding.checkpoint import missing_state, read_manifest
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import TrainDataset
 from resumecheck.embedding.losses.objective import Objective
 from resumecheck.embedding.model import BiEncoder
 from resumecheck.embedding.sampler import EpochBatchSampler, PoolBatchSampler
 from resumecheck.embedding.settings import EmbeddingSettings
+from resumecheck.errors import UsageError
 
 
 class EmbeddingTrainer(Trainer):
@@ -55,6 +63,7 @@ class EmbeddingTrainer(Trainer):
         self.settings = settings
         self.data: TrainDataset = train_dataset
         self.steps_per_epoch = 1
+        self.batches: EpochBatchSampler | PoolBatchSampler | None = None
         self.training_objective = Objective(
             temperature=args.temperature,
             normalize=args.normalize_embeddings,
@@ -83,6 +92,7 @@ class EmbeddingTrainer(Trainer):
                 self.data.pools, seed=seed, world_size=args.world_size, epoch=self.finished_epochs
             )
             self.accelerator.even_batches = False  # there is a batch for each process, none is filled up with others
+        self.batches = batches
         loader = DataLoader(
             self.data,
             batch_sampler=batches,
@@ -132,7 +142,9 @@ class EmbeddingTrainer(Trainer):
         if not resume_from_checkpoint:
             return super().train(None, trial, ignore_keys_for_eval)
         given = checkpoint.LATEST if resume_from_checkpoint is True else str(resume_from_checkpoint)
-        found = checkpoint.find_checkpoint(given, Path(cast("str", self.args.output_dir)), self.args.world_size)
+        found = checkpoint.find_checkpoint(
+            given, Path(cast("str", self.args.output_dir)), self.args.world_size, self.args.allow_missing_state
+        )
         checkpoint.check_data(found, self.data.fingerprint)
         return super().train(str(found), trial, ignore_keys_for_eval)
 
@@ -152,7 +164,13 @@ class EmbeddingTrainer(Trainer):
         if self.args.should_save:
             self.state.stateful_callbacks = cast("Any", self._callback_states())
             self.state.save_to_json(str(checkpoint.stage(final) / checkpoint.STATE))
-            checkpoint.commit(final, arguments=self._arguments(), data=self.data.fingerprint, versions=_versions())
+            checkpoint.commit(
+                final,
+                arguments=self._arguments(),
+                data=self.data.fingerprint,
+                versions=_versions(),
+                next_batch=self._next_batch(),
+            )
             checkpoint.rotate(final, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
@@ -173,6 +191,97 @@ class EmbeddingTrainer(Trainer):
             return
         self.model.read_weights(Path(resume_from_checkpoint))
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load both, or the one that is there; then tell what was restored."""
+        if checkpoint is None:
+            return
+        directory = Path(checkpoint)
+        missing = missing_state(directory, self.args.world_size)
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        try:
+            if "optimizer" not in missing and not sharded:
+                _check_kind(self.optimizer, _load(directory / "optimizer.pt"))
+            if not missing & {"optimizer", "scheduler"} or sharded:
+                super()._load_optimizer_and_scheduler(checkpoint)
+            elif "optimizer" not in missing:  # where one of them is missing, transformers drops the other too
+                cast("Any", self.optimizer).load_state_dict(_load(directory / "optimizer.pt"))
+            elif "scheduler" not in missing:
+                scheduler = cast("Any", self.lr_scheduler)
+                scheduler.load_state_dict(_load(directory / "scheduler.pt"))
+                for group, rate in zip(cast("Any", self.optimizer).param_groups, scheduler.get_last_lr(), strict=True):
+                    group["lr"] = rate
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise UsageError(
+                f"--resume_from_checkpoint {checkpoint}: its optimizer or learning rate does not fit this run's: "
+                f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}\n"
+                "Give the arguments of the run, above all --optim and --lr_scheduler_type."
+            ) from error
+        self._tell_restored(directory, missing)
+
+    def _tell_restored(self, directory: Path, missing: set[str]) -> None:
+        """Print what was restored and which arguments differ.
+
+        Raises:
+            UsageError: with `--verify_resume`, where the run would not be the same run.
+        """
+        manifest = read_manifest(directory)
+        changed = restore.differences(manifest.arguments, self._arguments(), missing)
+        parts = [restore.Restored("weights", "restored"), *self._restored_state(directory, missing, changed)]
+        next_batch = self._next_batch()
+        where = f"step {self.state.global_step}, epoch {self.state.epoch or 0:.2f}"
+        if not manifest.next_batch:
+            position = restore.Restored("position in the data", "absent", f"{where}; no next batch is recorded")
+        elif next_batch == manifest.next_batch:
+            position = restore.Restored("position in the data", "restored", f"{where}; the next batch is the recorded")
+        else:
+            position = restore.Restored("position in the data", "changed", f"{where}; the next batch is another")
+        parts.append(position)
+        if self.args.process_index == 0:
+            print(restore.table(manifest.step, parts, changed), file=sys.stderr)
+        other = [f"{part.part} ({part.status})" for part in parts if part.status != "restored"]
+        other += [f"--{one.name}" for one in changed if one.effect == "changes the trajectory"]
+        if other and self.args.verify_resume:
+            raise UsageError(
+                f"--verify_resume: this would not be the same run: {', '.join(other)}\n"
+                "Give the arguments and the files of the run, or leave --verify_resume out."
+            )
+
+    def _restored_state(
+        self, directory: Path, missing: set[str], changed: list[restore.Difference]
+    ) -> list[restore.Restored]:
+        """The parts that have files of their own, each held against its file where one process holds it whole."""
+        found: list[restore.Restored] = []
+        live: dict[str, Any] = {"optimizer": self.optimizer, "scheduler": self.lr_scheduler, "rng": None}
+        names = {"optimizer": "optimizer", "scheduler": "scheduler", "rng": "random streams"}
+        schedule = [f"--{one.name}" for one in changed if one.name in restore.SCHEDULE]
+        whole = not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
+        for kind, name in names.items():
+            if kind in missing:
+                found.append(restore.Restored(name, "absent", "starts anew"))
+            elif kind == "scheduler" and schedule:
+                found.append(restore.Restored(name, "changed", f"other rates to come: {', '.join(schedule)}"))
+            elif whole and kind != "rng" and not restore.same(live[kind].state_dict(), _load(directory / f"{kind}.pt")):
+                found.append(restore.Restored(name, "changed", f"is not what {kind}.pt holds"))
+            else:
+                found.append(restore.Restored(name, "restored"))
+        return found
+
+    def _next_batch(self) -> str:
+        """The digest of the samples, over all processes, that the first batch after this step has."""
+        if self.batches is None:
+            return ""
+        digest, batches = xxhash.xxh3_128(), copy.copy(self.batches)
+        epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
+        batches.epoch = lambda: epoch
+        start = step * self.args.gradient_accumulation_steps * self.args.world_size
+        streams = random.getstate(), np.random.get_state(), torch.get_rng_state()  # a data set of another's may draw
+        for batch in itertools.islice(iter(batches), start, start + self.args.world_size):
+            digest.update(repr([self.data[sample] for sample in batch]).encode())
+        random.setstate(streams[0])
+        np.random.set_state(streams[1])
+        torch.set_rng_state(streams[2])
+        return digest.hexdigest()
+
     def _callback_states(self) -> dict[str, Any]:
         """The states of callbacks by class; transformers appends to this list at each save and restores the oldest."""
         states: dict[str, list[Any]] = {}
@@ -185,6 +294,19 @@ class EmbeddingTrainer(Trainer):
         """Every argument of the run, for the manifest."""
         own = {**self.data.options, "world_size": self.args.world_size}
         return {**self.args.to_dict(), **dataclasses.asdict(self.settings), **own}
+
+
+def _check_kind(optimizer: Any, recorded: dict[str, Any]) -> None:
+    """ValueError where the state is that of another kind of optimizer, which torch would load without a word."""
+    added = {"params", "initial_lr"}
+    now, before = (set(state["param_groups"][0]) - added for state in (optimizer.state_dict(), recorded))
+    if now != before:
+        names = ", ".join(sorted(now ^ before))
+        raise ValueError(f"another kind of optimizer wrote it, with other settings ({names})")
+
+
+def _load(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _versions() -> dict[str, str]:
