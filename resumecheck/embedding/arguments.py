@@ -11,6 +11,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from resumecheck.embedding.checkpoint import OPTIONAL
+from resumecheck.embedding.flagembedding import NOT_CARRIED_OVER
 from resumecheck.embedding.losses.distillation import KD_LOSS_TYPES
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
@@ -32,6 +33,7 @@ class ModelArguments:
     )
     cache_dir: str | None = _option("where downloaded models are kept")
     trust_remote_code: bool = _option("run the code that comes with the model", False)
+    attn_implementation: str | None = _option("how attention is computed: eager, sdpa, flash_attention_2, ...")
     use_lora: bool | None = _option("train low-rank matrices beside frozen weights (default: for decoders)")
     lora_rank: int = _option("rank of the matrices of LoRA", 64)
     lora_alpha: float = _option("LoRA's output is scaled by this over the rank", 16.0)
@@ -113,6 +115,7 @@ class EmbeddingTrainingArguments(TrainingArguments):
         "encode this many texts at a time and keep none of it for the backward pass, which encodes again (GradCache): "
         "the memory of a small batch, the loss of the whole one"
     )
+    fix_position_embedding: bool = _option("do not train the embeddings of positions", False)
     overwrite_output_dir: bool = _option(
         "start anew in an output directory that is not empty; removes its checkpoints", False
     )
@@ -198,6 +201,9 @@ class ArgumentParser(HfArgumentParser):
         except (ValueError, ImportError) as error:
             raise UsageError(" ".join(str(error).split())) from error
         if parsed[-1]:
+            name = parsed[-1][0].partition("=")[0].removeprefix("--")
+            if name in NOT_CARRIED_OVER:
+                raise UsageError(f"--{name} cannot be used here: {NOT_CARRIED_OVER[name]}")
             self.error(f"unknown option: {' '.join(parsed[-1])}")
         return parsed[:-1]
 

@@ -168,16 +168,20 @@ def check_dimensions(encoder: nn.Module, dimensions: Sequence[int]) -> None:
             raise UsageError(f"--mrl_dims {size}: the embeddings of the model have {width} dimensions")
 
 
-def load_encoder(source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False) -> Any:
+def load_encoder(
+    source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False, attention: str | None = None
+) -> Any:
     """The encoder of a directory or hub name, in float32.
 
     Raises:
         UsageError: there is none.
     """
-    options = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
+    if attention is not None:
+        options["attn_implementation"] = attention
     try:
         return AutoModel.from_pretrained(source, **options).float()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"--model_name_or_path {source}: no model could be loaded: {_first_lines(error)}") from error
 
 

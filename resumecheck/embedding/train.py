@@ -63,7 +63,11 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
     # Before the encoder: weights that its directory does not hold (say, an unused pooler) are drawn at random.
     set_seed(training.seed)
     options = {"cache_dir": model.cache_dir, "trust_remote_code": model.trust_remote_code}
-    encoder = load_encoder(source, **options)
+    encoder = load_encoder(source, attention=model.attn_implementation, **options)
+    if training.fix_position_embedding:
+        for name, parameter in encoder.named_parameters():
+            if "position_embeddings" in name:
+                parameter.requires_grad_(False)
     tokenizer = load_tokenizer(model.tokenizer_name or source, **options)
     usual = "last_token" if lora.is_decoder(encoder.config) else "cls"
     pooling = training.sentence_pooling_method or read_settings(source, pooling=usual).sentence_pooling_method
