@@ -116,6 +116,7 @@ class TrainDataset(Dataset[Sample]):
         shuffle_ratio: the share of long positives whose pieces are put in another order.
         distillation: give the scores of a teacher along.
         pools: the rows that may share a batch; None where all may.
+        chosen: the options by which rows and pools were chosen, for a checkpoint.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class TrainDataset(Dataset[Sample]):
         shuffle_ratio: float = 0.0,
         distillation: bool = False,
         pools: Sequence[Pool] | None = None,
+        chosen: Mapping[str, Any] | None = None,
     ) -> None:
         self.rows = rows
         self.files = tuple(files)
@@ -138,6 +140,7 @@ class TrainDataset(Dataset[Sample]):
         self.shuffle_ratio = shuffle_ratio
         self.distillation = distillation
         self.pools = pools
+        self.chosen = dict(chosen or {})
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -185,6 +188,7 @@ class TrainDataset(Dataset[Sample]):
             "shuffle_ratio": self.shuffle_ratio,
             "knowledge_distillation": self.distillation,
             "same_dataset_within_batch": self.pools is not None,
+            **self.chosen,
         }
 
     @property
@@ -245,6 +249,11 @@ def load_train_dataset(
         shuffle_ratio=shuffle_ratio,
         distillation=distillation,
         pools=None if same_dataset is None else _pools(rows, files, sizes.tolist(), same_dataset),
+        chosen={
+            "max_example_num_per_dataset": max_examples,
+            "small_threshold": same_dataset.small_threshold if same_dataset else 0,
+            "drop_threshold": same_dataset.drop_threshold if same_dataset else 0,
+        },
     )
 
 

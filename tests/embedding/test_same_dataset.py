@@ -178,6 +178,18 @@ def test_rows_without_scores_may_stand_beside_rows_with_scores(tmp_path):
         )
 
 
+def test_a_checkpoint_says_how_rows_and_batches_were_chosen(files):
+    assert load([files / "one"], files, small=5, drop=7, max_examples=4).options == {
+        "train_group_size": 3,
+        "shuffle_ratio": 0.0,
+        "knowledge_distillation": False,
+        "same_dataset_within_batch": True,
+        "max_example_num_per_dataset": 4,
+        "small_threshold": 5,
+        "drop_threshold": 7,
+    }
+
+
 # --- in training -----------------------------------------------------------------------------------------------------
 
 
