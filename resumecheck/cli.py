@@ -30,6 +30,8 @@ SPECIMENS_A_WORKBENCH = 20
 TRAINER_COMMANDS = {
     "train": ("fine-tune a text embedding model; its resume is exact", "resumecheck.embedding.train"),
     "evaluate": ("nDCG, MRR and recall of an embedding model", "resumecheck.embedding.evaluate"),
+    "mine": ("hard negatives, from what an embedding model ranks next to a query", "resumecheck.embedding.mine"),
+    "export": ("write an embedding model for sentence-transformers", "resumecheck.embedding.export"),
 }
 
 _DESCRIPTION = "Is a resumed training run still the same run? Evidence, and the name of the state that was lost."

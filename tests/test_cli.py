@@ -91,6 +91,8 @@ class TestHelp:
             "explain",
             "train",
             "evaluate",
+            "mine",
+            "export",
             "0 equivalent",
             "1 diverged",
             "2 wrong",

@@ -1,0 +1,161 @@
+"""`resumecheck mine`: hard negatives, drawn from the passages that a model ranks next to a query."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from resumecheck.embedding import draws
+from resumecheck.embedding.arguments import ArgumentParser
+from resumecheck.embedding.model import BiEncoder, encode, load_encoder, load_tokenizer, longest_input
+from resumecheck.embedding.settings import read_settings
+from resumecheck.errors import UsageError
+
+USAGE_STATUS = 2
+#: What the draws of this command are for; no purpose of training has this number.
+_MINED = 100
+
+
+def _option(help_text: str, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+@dataclasses.dataclass
+class MineArguments:
+    """Options of `resumecheck mine`, named as FlagEmbedding's `hn_mine` names them."""
+
+    embedder_name_or_path: str = _option("directory of the model, or a checkpoint")
+    input_file: str = _option("JSONL file with `query` and `pos`; `neg`, where it is there, is replaced")
+    output_file: str = _option("file to write: the same rows with `neg`")
+    candidate_pool: str | None = _option("JSONL file with `text` (default: all passages of the input)", None)
+    range_for_sampling: str = _option("ranks that negatives are drawn from, for example 10-210", "10-210")
+    negative_number: int = _option("negatives to a row", 15)
+    batch_size: int = _option("texts encoded at a time", 64)
+    search_batch_size: int = _option("queries searched at a time", 64)
+    seed: int = _option("of the draws", 42)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Mine as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
+    disable_progress_bar()
+    try:
+        parser = ArgumentParser(cast("Any", MineArguments), prog="resumecheck mine", allow_abbrev=False)
+        (options,) = parser.parse(argv)
+        rows = mine(options)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        Path(options.output_file).write_text(text, encoding="utf-8")
+    except (UsageError, OSError) as error:
+        print(f"resumecheck mine: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    return 0
+
+
+def mine(options: MineArguments) -> list[dict[str, Any]]:
+    """The rows of the input with new negatives.
+
+    A candidate is no negative where it is the query or one of its positives. Where the ranks hold fewer than are asked
+    for, the rest is drawn from all candidates, as FlagEmbedding does.
+
+    Raises:
+        UsageError: an option, a file or the model cannot be used.
+    """
+    for name in ("negative_number", "batch_size", "search_batch_size"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name} {getattr(options, name)}: expected 1 or more")
+    first, last = _range(options.range_for_sampling)
+    rows = _rows("input_file", options.input_file, {"query": str, "pos": list})
+    if options.candidate_pool is None:
+        texts = [text for row in rows for text in (*row["pos"], *(row.get("neg") or ()))]
+    else:
+        texts = [row["text"] for row in _rows("candidate_pool", options.candidate_pool, {"text": str})]
+    candidates = list(dict.fromkeys(texts))
+    queries, passages = _embeddings(options, [row["query"] for row in rows], candidates)
+    depth = min(last, len(candidates))
+    for start in range(0, len(rows), options.search_batch_size):
+        places = (queries[start : start + options.search_batch_size] @ passages.T).topk(depth, dim=1).indices
+        for number, ranked in enumerate(places.tolist(), start):
+            row = rows[number]
+            barred = {row["query"], *row["pos"]}
+            near = [candidates[place] for place in ranked[first:] if candidates[place] not in barred]
+            row["neg"] = _drawn(near, options, number, 0)
+            if len(row["neg"]) < options.negative_number:
+                barred |= set(row["neg"])
+                others = [text for text in candidates if text not in barred]
+                row["neg"] += _drawn(others, options, number, 1)[: options.negative_number - len(row["neg"])]
+            row.pop("neg_scores", None)  # they were of other negatives
+    return rows
+
+
+def _drawn(texts: list[str], options: MineArguments, row: int, turn: int) -> list[str]:
+    order = draws.permutation(len(texts), seed=options.seed, purpose=_MINED, epoch=turn, row=row)
+    return [texts[place] for place in order[: options.negative_number]]
+
+
+def _embeddings(options: MineArguments, queries: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    source = options.embedder_name_or_path
+    encoder, tokenizer, settings = load_encoder(source), load_tokenizer(source), read_settings(source)
+    model = BiEncoder(encoder, pooling=settings.sentence_pooling_method, normalize=settings.normalize_embeddings)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    most = longest_input(encoder) or sys.maxsize
+    asked = encode(
+        model,
+        tokenizer,
+        [settings.query_text(query) for query in queries],
+        longest=min(settings.query_max_len, most),
+        batch_size=options.batch_size,
+    )
+    found = encode(
+        model,
+        tokenizer,
+        [settings.passage_text(passage) for passage in passages],
+        longest=min(settings.passage_max_len, most),
+        batch_size=options.batch_size,
+    )
+    return asked, found
+
+
+def _range(given: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)-(\d+)", given)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UsageError(f"--range_for_sampling {given}: expected two ranks, the lower first, for example 10-210")
+    return int(match[1]), int(match[2])
+
+
+def _rows(option: str, given: str, fields: dict[str, type]) -> list[dict[str, Any]]:
+    path, rows = Path(given), []
+    if not path.is_file():
+        raise UsageError(f"--{option} {given}: no such file")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--{option} {given}: not UTF-8 ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"--{option} {given}:{number}: not JSON ({error})") from error
+        known = {**fields, "neg": list} if isinstance(row, dict) and row.get("neg") else fields
+        for field, kind in known.items():
+            value = row.get(field) if isinstance(row, dict) else None
+            texts = value if isinstance(value, list) else [value]
+            if not isinstance(value, kind) or not texts or not all(isinstance(text, str) for text in texts):
+                what = "a text" if kind is str else "a list of texts"
+                raise UsageError(f"--{option} {given}:{number}: {field}: expected {what}")
+        rows.append(row)
+    if not rows:
+        raise UsageError(f"--{option} {given}: the file has no rows")
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
