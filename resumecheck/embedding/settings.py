@@ -18,6 +18,7 @@ _SENTENCE_TRANSFORMERS_NAMES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "last_token",
 }
+_SENTENCE_TRANSFORMERS_MODES = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,11 @@ def _pooling_of_sentence_transformers(directory: Path) -> str | None:
             recorded = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise UsageError(f"{path}: not the pooling of a sentence-transformers model ({error})") from error
+        if "pooling_mode" in recorded:  # since version 6; before, there was a flag for each method
+            mode = recorded["pooling_mode"]
+            if mode not in _SENTENCE_TRANSFORMERS_MODES:
+                raise UsageError(f"{path}: the pooling {mode!r} is not known; give --sentence_pooling_method")
+            return _SENTENCE_TRANSFORMERS_MODES[mode]
         for name, method in _SENTENCE_TRANSFORMERS_NAMES.items():
             if recorded.get(name):
                 return method

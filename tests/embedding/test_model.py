@@ -148,10 +148,18 @@ def test_settings_come_back_from_a_model_directory(tmp_path):
     assert read_settings(tmp_path) == settings
 
 
-def test_the_pooling_of_a_sentence_transformers_model_is_read(tmp_path):
+@pytest.mark.parametrize("recorded", ['{"pooling_mode_mean_tokens": true}', '{"pooling_mode": "mean"}'])
+def test_the_pooling_of_a_sentence_transformers_model_is_read(tmp_path, recorded):
     (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    (tmp_path / "1_Pooling" / "config.json").write_text(recorded)
     assert read_settings(tmp_path).sentence_pooling_method == "mean"
+
+
+def test_a_pooling_that_is_not_known_is_an_error(tmp_path):
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "weightedmean"}')
+    with pytest.raises(UsageError, match="'weightedmean' is not known; give --sentence_pooling_method"):
+        read_settings(tmp_path)
 
 
 def test_pooling_is_cls_where_nothing_is_recorded(tmp_path):
