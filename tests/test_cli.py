@@ -92,6 +92,7 @@ class TestHelp:
             "train",
             "evaluate",
             "mine",
+            "split",
             "export",
             "0 equivalent",
             "1 diverged",

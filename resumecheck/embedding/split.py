@@ -1,0 +1,124 @@
+"""`resumecheck split`: training data in files by the length of its texts: short rows need no padding to long ones."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from transformers.utils.logging import disable_progress_bar
+
+from resumecheck.embedding.arguments import ArgumentParser
+from resumecheck.embedding.dataset import find_files
+from resumecheck.embedding.model import load_tokenizer
+from resumecheck.errors import UsageError
+
+USAGE_STATUS = 2
+#: Rows that are tokenized at a time.
+_ROWS = 256
+
+
+@dataclasses.dataclass
+class SplitArguments:
+    """Options of `resumecheck split`, named as FlagEmbedding's `split_data_by_length` names them."""
+
+    input_path: str = dataclasses.field(metadata={"help": "JSONL file, or directory of such files"})
+    output_dir: str = dataclasses.field(metadata={"help": "directory to write to"})
+    model_name_or_path: str = dataclasses.field(metadata={"help": "directory of the model whose tokenizer counts"})
+    length_list: list[int] = dataclasses.field(
+        default_factory=lambda: [0, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000],
+        metadata={"help": "where a range of lengths begins, in tokens; the last has no end"},
+    )
+    overwrite: bool = dataclasses.field(default=False, metadata={"help": "write over files that are there"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Split as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
+    disable_progress_bar()
+    try:
+        parser = ArgumentParser(cast("Any", SplitArguments), prog="resumecheck split", allow_abbrev=False)
+        (options,) = parser.parse(argv)
+        for path, count in split(options).items():
+            print(f"{path}: {count} rows")
+    except (UsageError, OSError) as error:
+        print(f"resumecheck split: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    return 0
+
+
+def split(options: SplitArguments) -> dict[Path, int]:
+    """Write each row to the file of its range; its length is that of its longest text, in tokens.
+
+    Returns:
+        How many rows each written file has. Ranges without rows have no file.
+
+    Raises:
+        UsageError: the ranges, a file or a row cannot be used.
+    """
+    bounds = options.length_list
+    if bounds != sorted(set(bounds)) or bounds[0] != 0:
+        raise UsageError(f"--length_list {' '.join(map(str, bounds))}: expected rising numbers that begin with 0")
+    tokenizer = load_tokenizer(options.model_name_or_path)
+    output_dir = Path(options.output_dir)
+    names = [f"{start}-{end}" for start, end in zip(bounds, [*bounds[1:], "inf"], strict=True)]
+    counts: dict[Path, int] = {}
+    files = find_files([options.input_path])
+    paths = {(file.path, name): output_dir / f"{file.path.stem}_len-{name}.jsonl" for file in files for name in names}
+    there = [path for path in paths.values() if path.exists()]
+    if there and not options.overwrite:
+        raise UsageError(f"{there[0]} is there already; give --overwrite true or another --output_dir")
+    for path in there:
+        path.unlink()
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        with contextlib.ExitStack() as stack:
+            opened: dict[str, Any] = {}
+            for lines in _some_lines(file.path):
+                for line, length in zip(lines, _lengths(file.path, lines, tokenizer), strict=True):
+                    name = names[sum(start <= length for start in bounds) - 1]
+                    path = paths[file.path, name]
+                    if name not in opened:
+                        opened[name] = stack.enter_context(path.open("w", encoding="utf-8"))
+                    opened[name].write(line[1])
+                    counts[path] = counts.get(path, 0) + 1
+    return counts
+
+
+def _some_lines(path: Path) -> Any:
+    """The lines of a file with their numbers, some at a time, without empty ones."""
+    found: list[tuple[int, str]] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                found.append((number, line if line.endswith("\n") else line + "\n"))
+            if len(found) == _ROWS:
+                yield found
+                found = []
+    if found:
+        yield found
+
+
+def _lengths(path: Path, lines: Sequence[tuple[int, str]], tokenizer: Any) -> list[int]:
+    """The tokens of the longest text of each row."""
+    texts: list[str] = []
+    sizes: list[int] = []
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+            found = [row["query"], *row["pos"], *(row.get("neg") or ())]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"{path}, line {number}: expected a JSON object with `query`, `pos`, `neg`") from error
+        if not all(isinstance(text, str) for text in found):
+            raise UsageError(f"{path}, line {number}: expected texts in `query`, `pos` and `neg`")
+        texts += found
+        sizes.append(len(found))
+    counted = iter(len(tokens) for tokens in tokenizer(texts)["input_ids"])
+    return [max(next(counted) for _ in range(size)) for size in sizes]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
