@@ -20,7 +20,7 @@ NEEDED = {
     "loading": (
         "history_without_the_last_step",
         ("resume-failure", "loading"),
-        ("callbacks", "number-of-steps"),
+        ("counters", "number-of-steps"),
     ),
     "state-after-loading": (
         "one_weight_one_ulp_off",
