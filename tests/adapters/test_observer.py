@@ -18,6 +18,8 @@ torch.set_num_threads(1)
 from resumecheck.state.digest import digest
 from resumecheck.state.streams import digest_streams
 from tests.targets import plain
+
+pytestmark = pytest.mark.slow
 random.seed(); numpy.random.seed()
 trainer = getattr(plain, sys.argv[1])(sys.argv[2])
 batches = []

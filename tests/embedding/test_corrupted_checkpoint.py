@@ -15,6 +15,8 @@ from resumecheck.embedding import checkpoint
 from resumecheck.embedding.train import main
 from tests.embedding import tiny
 
+pytestmark = pytest.mark.slow
+
 FILES = (
     "config.json",
     "embedding_config.json",

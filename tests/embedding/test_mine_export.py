@@ -10,6 +10,8 @@ from resumecheck.embedding.model import BiEncoder, encode, load_encoder, load_to
 from resumecheck.embedding.settings import EmbeddingSettings, read_settings
 from tests.embedding import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def command(name, **options):
     return main([name, *(part for option, value in options.items() for part in (f"--{option}", str(value)))])

@@ -10,6 +10,8 @@ from resumecheck.embedding import checkpoint, restore
 from resumecheck.embedding.train import main
 from tests.embedding import tiny
 
+pytestmark = pytest.mark.slow
+
 PARTS = ("weights", "optimizer", "scheduler", "random streams", "position in the data")
 IGNORED = "ignored: the checkpoint's value is used"
 
