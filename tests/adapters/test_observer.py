@@ -10,6 +10,8 @@ from tests.targets import observed
 
 WORKERS = (0, 2)
 
+pytestmark = pytest.mark.slow
+
 #: A run in a fresh interpreter, which imports nothing of the observer but its digests.
 SCRIPT = """
 import json, random, sys
@@ -18,8 +20,6 @@ torch.set_num_threads(1)
 from resumecheck.state.digest import digest
 from resumecheck.state.streams import digest_streams
 from tests.targets import plain
-
-pytestmark = pytest.mark.slow
 random.seed(); numpy.random.seed()
 trainer = getattr(plain, sys.argv[1])(sys.argv[2])
 batches = []
