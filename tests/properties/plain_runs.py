@@ -1,24 +1,12 @@
-"""What a set-up really does when it is resumed, measured without resumecheck: fresh processes, plain `trainer.train()`.
+"""What a set-up really does when it is resumed, measured without the check: by fresh processes that just train."""
 
-`serve` is a server that has imported torch and transformers; it forks a process for each request (one pickle on stdin)
-and answers with how the run went (one pickle on stdout).
-"""
-
-import contextlib
 import dataclasses
-import gc
 import hashlib
-import importlib
-import os
-import pickle
-import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.plain_server import PlainServer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,18 +37,12 @@ class Run:
         return (*(tuple(item for item in part if item[0] > point) for part in parts), self.end, self.error)
 
 
-class PlainRuns:
+class PlainRuns(PlainServer):
     """A preloaded server."""
 
     def __init__(self):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
-            cwd=REPOSITORY,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        modules = ("resumecheck.strategies.mutations", "resumecheck.zoo.streams")
+        super().__init__(f"{__name__}:train", *modules, TRANSFORMERS_VERBOSITY="error")
 
     def differs(self, setup):
         """For each resume point what is different in the resumed run, or what saving makes different.
@@ -92,66 +74,13 @@ class PlainRuns:
             shutil.rmtree(output_dir)
 
     def _run(self, setup, output_dir, *, saves=True, save_at=(), resume_from=None):
-        request = (setup, str(output_dir), saves, save_at, None if resume_from is None else str(resume_from))
-        pickle.dump(request, self._process.stdin)
-        self._process.stdin.flush()
-        return pickle.load(self._process.stdout)
-
-    def close(self):
-        """Close the pipe, which ends the server."""
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        where = None if resume_from is None else str(resume_from)
+        run, died = self.ask(setup, str(output_dir), saves, save_at, where)
+        return run or Run((), (), (), (), "", -1, died)
 
 
-def serve():
-    """Fork a process for each request until stdin closes."""
-    import torch
-
-    for name in ("transformers.trainer", "accelerate", "resumecheck.strategies.mutations", "resumecheck.zoo.streams"):
-        importlib.import_module(name)
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    requests = sys.stdin.buffer
-    while True:
-        try:
-            request = pickle.load(requests)
-        except EOFError:
-            return
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            _answer(request, writing)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            answer = pipe.read()
-        _, status = os.waitpid(child, 0)
-        answers.write(answer or pickle.dumps(Run((), (), (), (), "", -1, f"died with status {status}")))
-        answers.flush()
-
-
-def _answer(request, writing):
-    try:
-        with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
-            run = _train(*request)
-        with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(run, pipe)
-    finally:
-        os._exit(0)
-
-
-def _train(setup, output_dir, saves, save_at, resume_from):
-    import numpy
-    import torch
-
-    # Nothing may be inherited from the server: what a set-up does not seed or restore is different in each process.
-    random.seed(os.urandom(16))
-    numpy.random.seed(int.from_bytes(os.urandom(4), "big"))
-    torch.manual_seed(int.from_bytes(os.urandom(7), "big"))
+def train(setup, output_dir, saves, save_at, resume_from):
+    """The run in this process."""
     error, losses, watch, trainer = "", [], None, None
     try:
         trainer = setup(output_dir)
