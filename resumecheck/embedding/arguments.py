@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.utils.logging import disable_progress_bar
 
 from resumecheck.embedding.checkpoint import OPTIONAL
 from resumecheck.embedding.flagembedding import NOT_CARRIED_OVER
 from resumecheck.embedding.losses.distillation import KD_LOSS_TYPES
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
+
+USAGE_STATUS = 2
 
 
 def _option(help_text: str, default: Any = None, **metadata: Any) -> Any:
@@ -206,6 +210,22 @@ class ArgumentParser(HfArgumentParser):
                 raise UsageError(f"--{name} cannot be used here: {NOT_CARRIED_OVER[name]}")
             self.error(f"unknown option: {' '.join(parsed[-1])}")
         return parsed[:-1]
+
+
+def run_command(name: str, options: type, action: Callable[[Any], None], argv: Sequence[str] | None) -> int:
+    """`resumecheck NAME`: read the options into their dataclass, and do what they say.
+
+    Returns:
+        The exit status: 0, or 2 for wrong usage, with one message on stderr.
+    """
+    disable_progress_bar()  # of reading the weights
+    try:
+        parser = ArgumentParser(cast("Any", options), prog=f"resumecheck {name}", allow_abbrev=False)
+        action(*parser.parse(argv))
+    except (UsageError, OSError) as error:
+        print(f"resumecheck {name}: {error}", file=sys.stderr)
+        return USAGE_STATUS
+    return 0
 
 
 def parse_train_arguments(

@@ -8,19 +8,18 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ir_measures
 import torch
 from ir_measures import RR, R, nDCG
-from transformers.utils.logging import disable_progress_bar
 
-from resumecheck.embedding.arguments import ArgumentParser
-from resumecheck.embedding.model import BiEncoder, check_lengths, encode, load_encoder, load_tokenizer, longest_input
-from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings, read_settings
+from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.embedder import load_embedder
+from resumecheck.embedding.jsonl import read_lines, read_values
+from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
 
-USAGE_STATUS = 2
 MEASURES = {"nDCG@10": nDCG @ 10, "MRR": RR, "recall@100": R @ 100}
 
 #: Passages ranked for each query; no measure looks further.
@@ -64,22 +63,18 @@ class Collection:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
-    disable_progress_bar()  # of reading the weights
-    try:
-        parser = ArgumentParser(cast("Any", EvaluateArguments), prog="resumecheck evaluate", allow_abbrev=False)
-        (options,) = parser.parse(argv)
-        for name in ("batch_size", "query_max_len", "passage_max_len"):
-            if getattr(options, name) is not None and getattr(options, name) < 1:
-                raise UsageError(f"--{name} {getattr(options, name)}: expected 1 or more")
-        collection = read_collection(options.corpus, options.queries, options.qrels)
-        figures = evaluate(options, collection)
-        if options.json is not None:
-            Path(options.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    except (UsageError, OSError) as error:
-        print(f"resumecheck evaluate: {error}", file=sys.stderr)
-        return USAGE_STATUS
+    return run_command("evaluate", EvaluateArguments, _run, argv)
+
+
+def _run(options: EvaluateArguments) -> None:
+    for name in ("batch_size", "query_max_len", "passage_max_len"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise UsageError(f"--{name} {getattr(options, name)}: expected 1 or more")
+    collection = read_collection(options.corpus, options.queries, options.qrels)
+    figures = evaluate(options, collection)
+    if options.json is not None:
+        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     _print(figures)
-    return 0
 
 
 def evaluate(options: EvaluateArguments, collection: Collection) -> dict[str, Any]:
@@ -89,44 +84,20 @@ def evaluate(options: EvaluateArguments, collection: Collection) -> dict[str, An
         UsageError: the model cannot be loaded.
     """
     source = options.model_name_or_path
-    encoder = load_encoder(source)
-    settings = _settings(options, encoder)
-    model = BiEncoder(encoder, pooling=settings.sentence_pooling_method, normalize=settings.normalize_embeddings)
-    tokenizer = load_tokenizer(source)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    names = [field.name for field in dataclasses.fields(EmbeddingSettings)]
+    embedder = load_embedder(source, **{name: getattr(options, name, None) for name in names})
     judged = [query for query in collection.queries if query in collection.qrels]
-    queries = [settings.query_text(collection.queries[query]) for query in judged]
-    passages = [settings.passage_text(text) for text in collection.corpus.values()]
-    vectors = encode(model, tokenizer, passages, longest=settings.passage_max_len, batch_size=options.batch_size)
-    asked = encode(model, tokenizer, queries, longest=settings.query_max_len, batch_size=options.batch_size)
+    vectors = embedder.passages(list(collection.corpus.values()), batch_size=options.batch_size)
+    asked = embedder.queries([collection.queries[query] for query in judged], batch_size=options.batch_size)
     run = rank(judged, asked, list(collection.corpus), vectors)
     qrels = {query: collection.qrels[query] for query in judged}
     found = ir_measures.calc_aggregate(list(MEASURES.values()), qrels, run)
     return {
         "model": source,
         "queries": len(judged),
-        "passages": len(passages),
+        "passages": len(collection.corpus),
         "measures": {name: float(found[measure]) for name, measure in MEASURES.items()},
     }
-
-
-def _settings(options: EvaluateArguments, encoder: torch.nn.Module) -> EmbeddingSettings:
-    """As the model's directory says, with what is given in its place; lengths that nobody gave are cut to the model."""
-    recorded = read_settings(options.model_name_or_path)
-    longest = longest_input(encoder)
-    fitting = (
-        recorded
-        if longest is None
-        else dataclasses.replace(
-            recorded,
-            query_max_len=min(recorded.query_max_len, longest),
-            passage_max_len=min(recorded.passage_max_len, longest),
-        )
-    )
-    given = {name: getattr(options, name) for name in vars(recorded) if getattr(options, name, None) is not None}
-    settings = dataclasses.replace(fitting, **given)
-    check_lengths(encoder, settings)
-    return settings
 
 
 def rank(
@@ -155,14 +126,7 @@ def read_collection(corpus: str, queries: str, qrels: str) -> Collection:
 
 def _texts(option: str, given: str) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for number, line in enumerate(_lines(option, given), 1):
-        if not line.strip():
-            continue
-        where = f"--{option} {given}:{number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"{where}: not JSON ({error})") from error
+    for where, row in read_values(option, given):
         name = row.get("_id", row.get("id")) if isinstance(row, dict) else None
         if name is None:
             raise UsageError(f"{where}: _id: expected an id, found none")
@@ -171,14 +135,12 @@ def _texts(option: str, given: str) -> dict[str, str]:
         if str(name) in texts:
             raise UsageError(f"{where}: _id: {name} is there twice")
         texts[str(name)] = f"{row.get('title') or ''} {row['text']}".strip()
-    if not texts:
-        raise UsageError(f"--{option} {given}: the file has no rows")
     return texts
 
 
 def _grades(given: str) -> dict[str, dict[str, int]]:
     grades: dict[str, dict[str, int]] = {}
-    for number, row in enumerate(csv.reader(_lines("qrels", given), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+    for number, row in enumerate(csv.reader(read_lines("qrels", given), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
         if number == 1 or not row:
             continue
         try:
@@ -187,17 +149,6 @@ def _grades(given: str) -> dict[str, dict[str, int]]:
         except ValueError as error:
             raise UsageError(f"--qrels {given}:{number}: expected query id, passage id and a whole number") from error
     return grades
-
-
-def _lines(option: str, given: str) -> list[str]:
-    path = Path(given)
-    if not path.is_file():
-        raise UsageError(f"--{option} {given}: no such file")
-    try:
-        # Not `splitlines`: JSON texts may hold other line separators (U+2028 and its kin) as they are.
-        return path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--{option} {given}: not UTF-8 ({error})") from error
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -7,17 +7,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
-
-from transformers.utils.logging import disable_progress_bar
+from typing import Any
 
 from resumecheck.embedding import checkpoint
-from resumecheck.embedding.arguments import ArgumentParser
+from resumecheck.embedding.arguments import run_command
 from resumecheck.embedding.model import load_encoder, load_tokenizer, longest_input
 from resumecheck.embedding.settings import EmbeddingSettings, read_settings
 from resumecheck.errors import UsageError
 
-USAGE_STATUS = 2
 _POOLING = {"cls": "cls_token", "mean": "mean_tokens", "last_token": "lasttoken"}
 _MODULES = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
 
@@ -32,15 +29,12 @@ class ExportArguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
-    disable_progress_bar()
-    try:
-        parser = ArgumentParser(cast("Any", ExportArguments), prog="resumecheck export", allow_abbrev=False)
-        (options,) = parser.parse(argv)
-        export(options.model_name_or_path, Path(options.output_dir))
-    except (UsageError, OSError) as error:
-        print(f"resumecheck export: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    return 0
+    return run_command(
+        "export",
+        ExportArguments,
+        lambda options: export(options.model_name_or_path, Path(options.output_dir)),
+        argv,
+    )
 
 
 def export(source: str, output_dir: Path) -> None:

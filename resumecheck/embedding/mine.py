@@ -8,18 +8,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-from transformers.utils.logging import disable_progress_bar
+from typing import Any
 
 from resumecheck.embedding import draws
-from resumecheck.embedding.arguments import ArgumentParser
-from resumecheck.embedding.model import BiEncoder, encode, load_encoder, load_tokenizer, longest_input
-from resumecheck.embedding.settings import read_settings
+from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.embedder import load_embedder
+from resumecheck.embedding.jsonl import read_values
 from resumecheck.errors import UsageError
 
-USAGE_STATUS = 2
 #: What the draws of this command are for; no purpose of training has this number.
 _MINED = 100
 
@@ -45,17 +41,12 @@ class MineArguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Mine as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
-    disable_progress_bar()
-    try:
-        parser = ArgumentParser(cast("Any", MineArguments), prog="resumecheck mine", allow_abbrev=False)
-        (options,) = parser.parse(argv)
-        rows = mine(options)
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def run(options: MineArguments) -> None:
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in mine(options))
         Path(options.output_file).write_text(text, encoding="utf-8")
-    except (UsageError, OSError) as error:
-        print(f"resumecheck mine: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    return 0
+
+    return run_command("mine", MineArguments, run, argv)
 
 
 def mine(options: MineArguments) -> list[dict[str, Any]]:
@@ -77,7 +68,9 @@ def mine(options: MineArguments) -> list[dict[str, Any]]:
     else:
         texts = [row["text"] for row in _rows("candidate_pool", options.candidate_pool, {"text": str})]
     candidates = list(dict.fromkeys(texts))
-    queries, passages = _embeddings(options, [row["query"] for row in rows], candidates)
+    embedder = load_embedder(options.embedder_name_or_path)
+    queries = embedder.queries([row["query"] for row in rows], batch_size=options.batch_size)
+    passages = embedder.passages(candidates, batch_size=options.batch_size)
     depth = min(last, len(candidates))
     for start in range(0, len(rows), options.search_batch_size):
         places = (queries[start : start + options.search_batch_size] @ passages.T).topk(depth, dim=1).indices
@@ -99,29 +92,6 @@ def _drawn(texts: list[str], options: MineArguments, row: int, turn: int) -> lis
     return [texts[place] for place in order[: options.negative_number]]
 
 
-def _embeddings(options: MineArguments, queries: list[str], passages: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    source = options.embedder_name_or_path
-    encoder, tokenizer, settings = load_encoder(source), load_tokenizer(source), read_settings(source)
-    model = BiEncoder(encoder, pooling=settings.sentence_pooling_method, normalize=settings.normalize_embeddings)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    most = longest_input(encoder) or sys.maxsize
-    asked = encode(
-        model,
-        tokenizer,
-        [settings.query_text(query) for query in queries],
-        longest=min(settings.query_max_len, most),
-        batch_size=options.batch_size,
-    )
-    found = encode(
-        model,
-        tokenizer,
-        [settings.passage_text(passage) for passage in passages],
-        longest=min(settings.passage_max_len, most),
-        batch_size=options.batch_size,
-    )
-    return asked, found
-
-
 def _range(given: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)-(\d+)", given)
     if match is None or int(match[1]) >= int(match[2]):
@@ -130,30 +100,16 @@ def _range(given: str) -> tuple[int, int]:
 
 
 def _rows(option: str, given: str, fields: dict[str, type]) -> list[dict[str, Any]]:
-    path, rows = Path(given), []
-    if not path.is_file():
-        raise UsageError(f"--{option} {given}: no such file")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--{option} {given}: not UTF-8 ({error})") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"--{option} {given}:{number}: not JSON ({error})") from error
+    rows: list[dict[str, Any]] = []
+    for where, row in read_values(option, given):
         known = {**fields, "neg": list} if isinstance(row, dict) and row.get("neg") else fields
         for field, kind in known.items():
             value = row.get(field) if isinstance(row, dict) else None
             texts = value if isinstance(value, list) else [value]
             if not isinstance(value, kind) or not texts or not all(isinstance(text, str) for text in texts):
                 what = "a text" if kind is str else "a list of texts"
-                raise UsageError(f"--{option} {given}:{number}: {field}: expected {what}")
+                raise UsageError(f"{where}: {field}: expected {what}")
         rows.append(row)
-    if not rows:
-        raise UsageError(f"--{option} {given}: the file has no rows")
     return rows
 
 

@@ -8,16 +8,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from transformers.utils.logging import disable_progress_bar
-
-from resumecheck.embedding.arguments import ArgumentParser
+from resumecheck.embedding.arguments import run_command
 from resumecheck.embedding.dataset import find_files
 from resumecheck.embedding.model import load_tokenizer
 from resumecheck.errors import UsageError
 
-USAGE_STATUS = 2
 #: Rows that are tokenized at a time.
 _ROWS = 256
 
@@ -38,16 +35,12 @@ class SplitArguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Split as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
-    disable_progress_bar()
-    try:
-        parser = ArgumentParser(cast("Any", SplitArguments), prog="resumecheck split", allow_abbrev=False)
-        (options,) = parser.parse(argv)
+
+    def run(options: SplitArguments) -> None:
         for path, count in split(options).items():
             print(f"{path}: {count} rows")
-    except (UsageError, OSError) as error:
-        print(f"resumecheck split: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    return 0
+
+    return run_command("split", SplitArguments, run, argv)
 
 
 def split(options: SplitArguments) -> dict[Path, int]:

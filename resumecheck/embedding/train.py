@@ -12,6 +12,7 @@ from transformers import set_seed
 
 from resumecheck.embedding import checkpoint, lora
 from resumecheck.embedding.arguments import (
+    USAGE_STATUS,
     DataArguments,
     EmbeddingTrainingArguments,
     ModelArguments,
@@ -26,7 +27,6 @@ from resumecheck.embedding.settings import read_settings
 from resumecheck.embedding.trainer import EmbeddingTrainer
 from resumecheck.errors import UsageError
 
-USAGE_STATUS = 2
 _LOG = logging.getLogger(__name__)
 
 
