@@ -276,8 +276,7 @@ def _unusable(path: Path, step: int) -> str | None:
 
 def missing_state(directory: Path, world_size: int = 1) -> set[str]:
     """The keys of `OPTIONAL` whose files a checkpoint lacks."""
-    streams = 1 if world_size == 1 else world_size
-    wanted = {"optimizer": 1, "scheduler": 1, "rng": streams}
+    wanted = {"optimizer": 1, "scheduler": 1, "rng": world_size}
     names = [path.name for path in directory.iterdir()]
     return {
         kind for kind, count in wanted.items() if sum(bool(OPTIONAL[kind].fullmatch(name)) for name in names) < count

@@ -7,12 +7,10 @@ import dataclasses
 import importlib.metadata
 import itertools
 import platform
-import random
 import sys
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 import xxhash
 from torch import nn
@@ -31,6 +29,7 @@ from resumecheck.embedding.model import BiEncoder
 from resumecheck.embedding.sampler import EpochBatchSampler, PoolBatchSampler
 from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.errors import UsageError
+from resumecheck.state.streams import read_streams, set_streams
 
 
 class EmbeddingTrainer(Trainer):
@@ -274,12 +273,10 @@ class EmbeddingTrainer(Trainer):
         epoch, step = divmod(self.state.global_step, self.steps_per_epoch)
         batches.epoch = lambda: epoch
         start = step * self.args.gradient_accumulation_steps * self.args.world_size
-        streams = random.getstate(), np.random.get_state(), torch.get_rng_state()  # a data set of another's may draw
+        streams = read_streams()  # a data set of another's may draw
         for batch in itertools.islice(iter(batches), start, start + self.args.world_size):
             digest.update(repr([self.data[sample] for sample in batch]).encode())
-        random.setstate(streams[0])
-        np.random.set_state(streams[1])
-        torch.set_rng_state(streams[2])
+        set_streams(streams)
         return digest.hexdigest()
 
     def _callback_states(self) -> dict[str, Any]:

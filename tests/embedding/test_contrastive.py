@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from resumecheck.embedding.losses.contrastive import contrastive_loss
+from resumecheck.embedding.losses.objective import Objective
 
 
 def by_hand(queries, passages, temperature):
@@ -22,7 +22,7 @@ def by_hand(queries, passages, temperature):
 def test_the_loss_is_the_formula(group, temperature):
     draw = np.random.default_rng(group)
     queries, passages = draw.normal(size=(6, 8)), draw.normal(size=(6 * group, 8))
-    loss = contrastive_loss(torch.tensor(queries), torch.tensor(passages), temperature=temperature)
+    loss = Objective(temperature)(torch.tensor(queries), torch.tensor(passages))
     assert loss.dtype == torch.float64
     assert math.isclose(float(loss), by_hand(queries, passages, temperature), rel_tol=1e-12)
 
@@ -30,7 +30,7 @@ def test_the_loss_is_the_formula(group, temperature):
 def test_the_gradient_pulls_towards_the_positive_and_away_from_the_others():
     queries = torch.tensor([[1.0, 0.0]], dtype=torch.float64, requires_grad=True)
     passages = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
-    contrastive_loss(queries, passages, temperature=1.0).backward()
+    Objective(1.0)(queries, passages).backward()
     weight = math.exp(1) / (1 + math.exp(1))
     assert torch.allclose(queries.grad, torch.tensor([[weight, -weight]], dtype=torch.float64))
 
@@ -38,10 +38,10 @@ def test_the_gradient_pulls_towards_the_positive_and_away_from_the_others():
 def test_half_precision_embeddings_give_a_loss_in_single_precision():
     queries, passages = torch.eye(4, dtype=torch.bfloat16), torch.eye(4, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = contrastive_loss(queries, passages, temperature=0.02)
+        loss = Objective(0.02)(queries, passages)
     assert loss.dtype == torch.float32
 
 
 def test_passages_that_do_not_divide_among_the_queries_are_an_error():
     with pytest.raises(ValueError, match="5 passages for 2 queries"):
-        contrastive_loss(torch.zeros(2, 3), torch.zeros(5, 3), temperature=1.0)
+        Objective(1.0)(torch.zeros(2, 3), torch.zeros(5, 3))

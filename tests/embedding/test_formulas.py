@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from resumecheck.embedding.losses.contrastive import contrastive_loss
+from resumecheck.embedding.losses.objective import Objective
 from resumecheck.embedding.model import pool
 
 LENGTHS = [1, 2, 5, 7, 7]
@@ -66,14 +66,14 @@ def test_the_loss_is_the_plain_loop(batch, group, temperature):
     queries = torch.nn.functional.normalize(torch.randn(batch, 6, generator=draw, dtype=torch.float64), dim=-1)
     passages = torch.nn.functional.normalize(torch.randn(batch * group, 6, generator=draw, dtype=torch.float64), dim=-1)
     expected = loss_by_loop(queries.tolist(), passages.tolist(), temperature)
-    assert float(contrastive_loss(queries, passages, temperature=temperature)) == pytest.approx(expected, abs=1e-10)
+    assert float(Objective(temperature)(queries, passages)) == pytest.approx(expected, abs=1e-10)
 
 
 def test_the_gradient_of_the_loss_is_that_of_finite_differences():
     draw = torch.Generator().manual_seed(2)
     queries = torch.randn(3, 4, generator=draw, dtype=torch.float64, requires_grad=True)
     passages = torch.randn(6, 4, generator=draw, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda q, p: contrastive_loss(q, p, temperature=0.5), (queries, passages))
+    assert torch.autograd.gradcheck(Objective(0.5), (queries, passages))
 
 
 @pytest.mark.parametrize("marked", [[True] * 4, [False] * 4, [True, False, False, True]])
@@ -90,10 +90,9 @@ def test_a_query_without_in_batch_negatives_sees_its_own_group_alone(marked):
         start += size
 
     def loss(queries, passages):
-        return contrastive_loss(
+        return Objective(0.7)(
             queries,
             passages,
-            temperature=0.7,
             group_sizes=torch.tensor(sizes),
             own_group_only=torch.tensor(marked),
         )

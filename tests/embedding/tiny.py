@@ -9,44 +9,37 @@ WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "e",
 
 def write_encoder(directory: Path, *, seed: int = 0) -> Path:
     """A model directory with configuration, weights and a WordPiece tokenizer."""
+    from transformers import BertConfig, BertModel
+
+    return _write_model(directory, seed, BertModel, BertConfig)
+
+
+def write_decoder(directory: Path, *, seed: int = 0) -> Path:
+    """A LLaMA of a few thousand parameters, with the tokenizer of the tiny encoder."""
+    from transformers import LlamaConfig, LlamaModel
+
+    return _write_model(directory, seed, LlamaModel, LlamaConfig, num_key_value_heads=1)
+
+
+def _write_model(directory: Path, seed: int, model, config, **more) -> Path:
     import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertTokenizerFast
 
     directory.mkdir(parents=True, exist_ok=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *(f"##{word}" for word in WORDS)]
     (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     torch.manual_seed(seed)
-    config = BertConfig(
+    shape = config(
         vocab_size=len(vocabulary),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=64,
+        **more,
     )
-    BertModel(config).save_pretrained(directory)
+    model(shape).save_pretrained(directory)
     BertTokenizerFast(vocab=str(directory / "vocab.txt")).save_pretrained(directory)
-    return directory
-
-
-def write_decoder(directory: Path, *, seed: int = 0) -> Path:
-    """A LLaMA of a few thousand parameters, with the tokenizer of the tiny encoder."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaModel
-
-    write_encoder(directory)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    LlamaModel(config).save_pretrained(directory)
     return directory
 
 
