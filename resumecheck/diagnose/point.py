@@ -194,25 +194,17 @@ class Judge:
 
     def _no_step(self, point: int, horizon: str, resumed: Run) -> ResumePoint:
         """The resumed run ended by itself before its first step: there is nothing to compare but the arguments."""
-        divergence = Divergence(
-            point + 1,
-            "number-of-steps",
-            "counters",
-            "last step",
-            "",
-            self.last_step,
-            max(point, resumed.end.max_steps or 0),
-        )
         lengths = self.source.end.max_steps, resumed.end.max_steps
         detail = f"the resumed run ends without a step, expected steps {point + 1} to {self.last_step}"
         if lengths[0] != lengths[1]:
             detail += f"; training is {lengths[1]} steps long, expected {lengths[0]}"
         changed = changed_arguments(self.source.facts.get("arguments", {}), resumed.facts.get("arguments", {}))
-        component = "arguments" if changed else "counters"
-        found = finding(component, "suspected", f"{changed}; {detail}" if changed else detail)
-        return self._with_saving(
-            ResumePoint(point, horizon, "diverged", dataclasses.replace(divergence, component=component), (found,))
+        found = finding(
+            "arguments" if changed else "counters", "suspected", f"{changed}; {detail}" if changed else detail
         )
+        ends = self.last_step, max(point, lengths[1] or 0)
+        divergence = Divergence(point + 1, "number-of-steps", found.component, "last step", "", *ends)
+        return self._with_saving(ResumePoint(point, horizon, "diverged", divergence, (found,)))
 
     # --- blame ---------------------------------------------------------------------------------------------------
 
@@ -415,15 +407,11 @@ def _by_value(chosen: list[Suspect]) -> bool:
 
 
 def _same_steps(one: Run, other: Run) -> bool:
-    """Whether two runs resumed from one checkpoint computed the same: data, losses, gradients, rates and weights."""
-    rows = one.trajectory.rows, other.trajectory.rows
-    common = [step for step in one.trajectory.steps if step in rows[1]]
-    last = one.trajectory.last_step == other.trajectory.last_step
-    return last and all(
-        getattr(rows[0][step], field) == getattr(rows[1][step], field)
-        for step in common
-        for field in ("micro", "gradients", "lr")
-    )
+    """Whether two runs resumed from one checkpoint did the same: no effect, no other batch and no other gradient."""
+    pair = one.trajectory, other.trajectory
+    last = max(run.last_step for run in pair)
+    found = compare(*pair, after=pair[0].first_step, until=last, tolerance=BITWISE, steps=1)
+    return not any(difference.effect or difference.rung in ("batch-content", "gradients") for difference in found)
 
 
 def second_point(point: int, last: int) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 
 from resumecheck.compare.differences import Difference
 from resumecheck.diagnose.data import DATA, Samples, classify_data
-from resumecheck.state.components import ORDER
 from resumecheck.trajectory import Trajectory
 
 #: Components that a transplant puts in place by name.
@@ -240,6 +239,3 @@ def _plain(value: Any) -> str:
         return repr(value)
     text = str(value)
     return text[1:] if text.startswith("=") else text
-
-
-__all__ = ["ORDER", "Hidden", "Suspect", "classify_data", "find_hidden", "find_suspects", "read_census", "words"]
