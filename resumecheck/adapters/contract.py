@@ -56,6 +56,10 @@ class Adapter(Protocol):
         """From now on train on `batches(step, micro)` where that is not None, in place of the run's own batches."""
         ...
 
+    def log_as(self, logged: Mapping[int, list[dict[str, float]]]) -> None:
+        """From now on log these numbers, by step and in the order of logging, in place of the run's own."""
+        ...
+
     def argument(self, name: str, text: str) -> Any:
         """The value that a text gives a training argument; a UsageError where it fits none."""
         ...

@@ -32,8 +32,8 @@ _COUNTERS = (
 _NOT_ROOTS = frozenset(
     {
         "model", "model_wrapped", "args", "state", "accelerator", "callback_handler", "optimizer", "lr_scheduler",
-        "_memory_tracker", "processing_class", "tokenizer", "training_step", "_maybe_log_save_evaluate", "hp_name",
-        "get_train_dataloader", "evaluate", "deepspeed", "current_flos", "_total_loss_scalar", "_tr_loss",
+        "_memory_tracker", "processing_class", "tokenizer", "training_step", "_maybe_log_save_evaluate", "log",
+        "hp_name", "get_train_dataloader", "evaluate", "deepspeed", "current_flos", "_total_loss_scalar", "_tr_loss",
         "_globalstep_last_logged", "_initial_num_input_tokens_seen", "_initial_global_step", "control",
         "current_gradient_accumulation_steps", "is_in_train", "_signature_columns", "_eval_dataloaders",
     }
@@ -96,6 +96,18 @@ class TrainerAdapter:
         """The batch to train on."""
         batch = self._batches(step, micro) if self._batches is not None else None
         return own if batch is None else batch
+
+    def log_as(self, logged: Mapping[int, list[dict[str, float]]]) -> None:
+        """Log these numbers, by step and in the order of logging, where the run logs numbers of the same names."""
+        left = {step: list(numbers) for step, numbers in logged.items()}
+
+        def log(original: Callable[..., Any], logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+            here = left.get(self.trainer.state.global_step)
+            theirs = here.pop(0) if here else {}
+            logs |= {name: value for name, value in theirs.items() if name in logs}
+            original(logs, *args, **kwargs)
+
+        self._wrap("log", log)
 
     def argument(self, name: str, text: str) -> Any:
         """A text converted to the type that a training argument has now."""

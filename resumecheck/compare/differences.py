@@ -216,17 +216,17 @@ def _evaluations(
 
 
 def _logged(step: int, expected: Row, got: Row) -> Iterator[Difference]:
-    """The first logged number that differs: what is logged is no state, but people read it."""
+    """The logged numbers that differ: they are no state, but people read them, and so may a callback that decides."""
     pair = [[event["logs"] for event in row.events if event["kind"] == "log"] for row in (expected, got)]
     if len(pair[0]) != len(pair[1]):
         yield Difference(step, "logs", "counters", "number of logs", "", *map(len, pair), effect=False)
         return
     for before, now in zip(*pair, strict=True):
-        for name in {**before, **now}:
-            if before.get(name) != now.get(name):
-                values = before.get(name), now.get(name)
-                yield Difference(step, "logs", "counters", "logged", name, *values, effect=False)
-                return
+        names = tuple(name for name in {**before, **now} if before.get(name) != now.get(name))
+        if names:
+            values = before.get(names[0]), now.get(names[0])
+            yield Difference(step, "logs", "counters", "logged", names[0], *values, False, len(names), names)
+            return
 
 
 def _few(ids: list[Any]) -> str:

@@ -69,7 +69,9 @@ class Judge:
         effect = first_effect(differences)
         latent = self._latent(differences, point, resumed) if effect is None else ()
         if effect is None:
-            self.logged.update(difference.name for difference in differences if difference.rung == "logs")
+            self.logged.update(
+                name for difference in differences if difference.rung == "logs" for name in difference.keys
+            )
         if horizon == "next" and effect is None:
             latent += self._still_hidden(point, until, resumed)
         own = self._diagnose(point, resumed, expected, differences, effect, until) if effect is not None else None
@@ -220,7 +222,7 @@ class Judge:
         blames = (
             confirm(suspects, lambda chosen: self._trial(point, resumed, expected, donor, chosen, until))
             if suspects and not restarted and donor.complete
-            else [*(Blame(suspect, "suspected") for suspect in suspects)]
+            else [Blame(suspect, "suspected") for suspect in suspects if not suspect.logged]
         )
         if restarted:
             counters = f"the resumed run starts after step {got.first_step}, expected after step {point}"
@@ -303,7 +305,7 @@ class Judge:
         self, point: int, resumed: Run, expected: Run, donor: Run, chosen: list[Suspect], until: int
     ) -> Left | None:
         """Repeat the resumed run with the chosen states put right; None where it could not be tried."""
-        components = {suspect.component for suspect in chosen if not suspect.hidden}
+        components = {suspect.component for suspect in chosen if not suspect.hidden and not suspect.logged}
         if "dtype" in components:
             components |= {"weights", "optimizer-moments", "optimizer-step", "loss-parameters", "buffers"}
         transplant = Transplant(
@@ -311,6 +313,7 @@ class Judge:
             hidden=tuple(unit for suspect in chosen for unit in suspect.units),
             donor=str(donor.directory),
             batches=bool(components & DATA),
+            logs=any(suspect.logged for suspect in chosen),
         )
         stop = until if until < self.last_step else self.experiment.steps
         label = "with " + " and ".join(suspect.component for suspect in chosen[:3])
@@ -397,6 +400,7 @@ def _by_value(chosen: list[Suspect]) -> bool:
     """Whether putting values in place puts these suspects right, so that one without an effect acquits them."""
     return all(
         suspect.hidden
+        or suspect.logged
         or (
             suspect.difference is not None
             and suspect.difference.rung == "state-after-loading"

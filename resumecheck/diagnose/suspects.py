@@ -86,6 +86,11 @@ class Suspect:
     hidden: tuple[Hidden, ...] = ()
 
     @property
+    def logged(self) -> bool:
+        """Whether it is a logged number by which something may have been decided."""
+        return self.difference is not None and self.difference.rung == "logs"
+
+    @property
     def units(self) -> tuple[str, ...]:
         """What a transplant puts in place, each once."""
         return tuple(dict.fromkeys(place.unit for place in self.hidden))
@@ -111,7 +116,7 @@ def find_suspects(
     after: int,
     samples: Samples | None = None,
 ) -> list[Suspect]:
-    """Suspects in causal order: changed arguments, then what differs first, and hidden state last.
+    """Suspects in causal order: changed arguments, then what differs first, hidden state, and what was logged.
 
     Args:
         differences: of the resumed run, in causal order.
@@ -150,7 +155,19 @@ def find_suspects(
         parts.setdefault(place.component, []).append(place)
     of_hidden = [hidden_suspect(tuple(parts[name])) for name in _HIDDEN_ORDER if name in parts]
     arguments = [suspect for suspect in of_hidden if suspect.component == "arguments"]
-    return arguments + ordered + [suspect for suspect in of_hidden if suspect.component != "arguments"]
+    others = [suspect for suspect in of_hidden if suspect.component != "arguments"]
+    return arguments + ordered + others + _logged_before(differences)
+
+
+def _logged_before(differences: list[Difference]) -> list[Suspect]:
+    """A logged number that differs before anything with an effect does: something may decide by it."""
+    for difference in differences:
+        if difference.effect:
+            break
+        if difference.rung == "logs" and difference.name:
+            detail = f"{words(difference)} at step {difference.step}, and what follows is decided by it"
+            return [Suspect(difference.component, detail, difference)]
+    return []
 
 
 def words(difference: Difference) -> str:

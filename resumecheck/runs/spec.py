@@ -21,13 +21,14 @@ class Transplant:
         hidden: paths of census units to put in place.
         donor: directory of the run that stored its live state.
         batches: whether to train on the donor's batches.
-        epoch_streams: whether to put the donor's random streams also where an epoch's iterator is created.
+        logs: whether to log the donor's numbers.
     """
 
     components: frozenset[str] = frozenset()
     hidden: tuple[str, ...] = ()
     donor: str = ""
     batches: bool = False
+    logs: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

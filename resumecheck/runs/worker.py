@@ -129,6 +129,9 @@ class _Run:
         adapter.attach(recorder, saving, self.begin)
         if spec.transplant is not None and spec.transplant.batches:
             adapter.feed(_donor_batches(Path(spec.transplant.donor)))
+        if spec.transplant is not None and spec.transplant.logs:
+            rows = read_trajectory(Path(spec.transplant.donor)).rows.values()
+            adapter.log_as({row.step: [event["logs"] for event in row.events if "logs" in event] for row in rows})
         if spec.transplant is not None:
             self._put_arguments(spec.transplant)
         resume_from = None

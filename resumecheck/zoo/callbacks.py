@@ -184,3 +184,20 @@ def largest_gradient_forgotten(output_dir: str) -> Trainer:
 
 def largest_gradient_forgotten_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, callbacks=[ShowsJumps()])
+
+
+class DecaysByTheLog(TrainerCallback):
+    """Sets the weight decay, which a checkpoint holds, from the loss that was logged last."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:
+            for group in kwargs["optimizer"].param_groups:
+                group["weight_decay"] = logs["loss"]
+
+
+def decay_follows_the_logged_loss(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, callbacks=[DecaysByTheLog()])
+
+
+def decay_follows_the_logged_loss_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, callbacks=[DecaysByTheLog()], logging_steps=1)

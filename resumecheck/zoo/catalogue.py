@@ -290,6 +290,9 @@ SPECIMENS: tuple[Specimen, ...] = (
         "a callback stops training after ten steps that it counts itself", also=("hidden-state", "counters")),
     _specimen("callbacks.largest_gradient_forgotten", "callbacks", "a plain attribute", "own",
         "a callback damps gradients that are larger than any before", also=("hidden-state",)),
+    _specimen("callbacks.decay_follows_the_logged_loss", "counters", "averaged since the start of the process",
+        "transformers #9818", "a callback decides by the logged loss, which is a mean since the last log or the resume",
+        also=("callbacks", "hidden-state")),
 
     _specimen("counters.tokens_counted_again", "counters", "starts again", "transformers #29567",
         "the loss depends on the tokens seen, which are counted again"),

@@ -281,6 +281,8 @@ KINDS: tuple[FindingKind, ...] = (
             "The batch size that was found automatically is not saved, so the number of steps is computed anew "
             "(transformers #25956).",
             "Totals and counts of the session are mixed up (transformers #34567).",
+            "Something is decided by the logged loss, which the Trainer averages since the last log or since its "
+            "process started (transformers #9818): log every step, or average over what a checkpoint holds.",
         ),
         example="""
             from transformers import TrainerCallback
