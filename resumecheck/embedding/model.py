@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from resumecheck.embedding.collator import Tokens, tokenize
+from resumecheck.embedding.lengths import embed_by_length
 from resumecheck.embedding.losses.grad_cache import embed_in_chunks
 from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.errors import UsageError
@@ -57,7 +58,7 @@ class BiEncoder(nn.Module):
         parts = {"queries": queries, "passages": passages}
         if sub_batch_size is not None and sub_batch_size > 0:
             return {name: embed_in_chunks(self.embed, tokens, sub_batch_size) for name, tokens in parts.items()}
-        return {name: self.embed(tokens) for name, tokens in parts.items()}
+        return {name: embed_by_length(self.embed, tokens) for name, tokens in parts.items()}
 
     def embed(self, tokens: Tokens) -> torch.Tensor:
         """The embeddings [batch, dim], in float32 or wider."""
