@@ -35,10 +35,10 @@ TRAINED_LENGTH, LENGTH = 128, 256
 CANDIDATES: dict[str, dict[str, Any]] = {
     "as above": {},
     "rows by query": {"by_query": True, "num_train_epochs": 12},
-    "rows by query, longer": {"by_query": True, "num_train_epochs": 24},
     "rows by query, 5e-5": {"by_query": True, "num_train_epochs": 12, "learning_rate": 5e-5},
-    "rows by query, 5e-5, longer": {"by_query": True, "num_train_epochs": 24, "learning_rate": 5e-5},
-    "rows by query, 1 negative": {"by_query": True, "num_train_epochs": 12, "train_group_size": 2},
+    "rows by query, 5e-5, a hard negative": {
+        "by_query": True, "num_train_epochs": 6, "learning_rate": 5e-5, "train_group_size": 2
+    },
 }
 #: What `--choose` chose.
 CHOSEN = "rows by query"
