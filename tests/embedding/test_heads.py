@@ -31,10 +31,10 @@ def parts(encoder):
     return load_encoder(str(encoder)), load_tokenizer(str(encoder)), encoder
 
 
-def batch(side):
+def batch(side, padding=1e3):
     """Token vectors and tokens of the texts, padded on a side; what is padding holds values that must not count."""
     draw = torch.Generator().manual_seed(2)
-    hidden = 1e3 * torch.ones(len(TEXTS), LONGEST, WIDTH, dtype=torch.float64)
+    hidden = padding * torch.ones(len(TEXTS), LONGEST, WIDTH, dtype=torch.float64)
     ids, mask = torch.full((len(TEXTS), LONGEST), 6), torch.zeros(len(TEXTS), LONGEST, dtype=torch.long)
     for row, text in enumerate(TEXTS):
         at = slice(len(text)) if side == "right" else slice(LONGEST - len(text), LONGEST)
@@ -55,9 +55,10 @@ def linear(layer, vector):
 # --- what they say ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("padding", [1e3, -1e3])  # one of them would have a large weight
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_term_has_its_largest_weight_and_marks_and_padding_have_none(heads, side):
-    hidden, tokens = batch(side)
+def test_a_term_has_its_largest_weight_and_marks_and_padding_have_none(heads, side, padding):
+    hidden, tokens = batch(side, padding)
     found = heads(hidden, tokens, normalize=True)["sparse"]
     assert found.shape == (len(TEXTS), VOCABULARY)
     for row, text in enumerate(TEXTS):
