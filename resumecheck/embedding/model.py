@@ -102,10 +102,13 @@ class BiEncoder(nn.Module):
         if weights is None:
             safetensors.torch.save_model(self.encoder, path, metadata=metadata)
         else:
-            named = {name: tensor.contiguous() for name, tensor in _under(_PREFIX, weights).items()}
+            of_heads = {name: tensor for name, tensor in weights.items() if name.startswith(_HEADS_PREFIX)}
+            others = {name: tensor for name, tensor in weights.items() if name not in of_heads}
+            named = {name.removeprefix(_PREFIX): tensor.contiguous() for name, tensor in others.items()}
             safetensors.torch.save_file(named, path, metadata=metadata)
+            weights = {name.removeprefix(_HEADS_PREFIX): tensor for name, tensor in of_heads.items()}
         if self.heads is not None:
-            self.heads.write(directory, None if weights is None else _under(_HEADS_PREFIX, weights))
+            self.heads.write(directory, weights)
         else:
             for file in heads_in(directory):  # of an earlier run: they do not belong to these weights
                 (directory / file).unlink()
@@ -135,10 +138,6 @@ class BiEncoder(nn.Module):
                 f"{directory / heads_in(directory)[0]}: the run trained heads, which this model has not\n"
                 "Give --unified_finetuning True."
             )
-
-
-def _under(prefix: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, method: str) -> torch.Tensor:
