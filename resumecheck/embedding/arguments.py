@@ -53,6 +53,9 @@ class ModelArguments:
     save_merged_lora_model: bool = _option(
         "write the model with LoRA merged into its weights when training ends", False
     )
+    colbert_dim: int = _option(
+        "with --unified_finetuning, dimensions of the vectors of tokens (-1: those of the model)", -1
+    )
 
 
 @dataclasses.dataclass
@@ -120,6 +123,18 @@ class EmbeddingTrainingArguments(TrainingArguments):
         "the memory of a small batch, the loss of the whole one"
     )
     fix_position_embedding: bool = _option("do not train the embeddings of positions", False)
+    unified_finetuning: bool = _option(
+        "train M3's sparse and multi-vector heads with the dense embedding (default: no, as in FlagEmbedding's trainer "
+        "of M3); the loss is the mean of the losses of the three scores and of their sum",
+        False,
+    )
+    use_self_distill: bool = _option(
+        "with --unified_finetuning, the sum of the three scores is a teacher of each of them", False
+    )
+    self_distill_start_step: int = _option(
+        "with --use_self_distill, the sum teaches once more steps of the optimizer than this are done (-1: always)", -1
+    )
+    fix_encoder: bool = _option("with --unified_finetuning, train the heads alone", False)
     overwrite_output_dir: bool = _option(
         "start anew in an output directory that is not empty; removes its checkpoints", False
     )
@@ -267,6 +282,7 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
         raise UsageError(f"--mrl_dims {min(training.mrl_dims)}: expected numbers above 0")
     if training.kd_loss_type == "m3_kd_loss" and not data.knowledge_distillation:
         raise UsageError("--kd_loss_type m3_kd_loss has no effect without --knowledge_distillation True: give both")
+    _check_heads(model, training)
     for name in ("small_threshold", "drop_threshold"):
         if getattr(data, name) and not data.same_dataset_within_batch:
             raise UsageError(f"--{name} has no effect without --same_dataset_within_batch True: give both or none")
@@ -286,6 +302,28 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
     for name, (is_set, advice) in _REFUSED.items():
         if is_set(getattr(training, name.partition(" ")[0])):
             raise UsageError(f"--{name} cannot be used here: {advice}")
+
+
+def _check_heads(model: ModelArguments, training: EmbeddingTrainingArguments) -> None:
+    """What the options of M3's heads do not say alone."""
+    if not training.unified_finetuning:
+        given = {
+            "use_self_distill": training.use_self_distill,
+            "fix_encoder": training.fix_encoder,
+            "colbert_dim": model.colbert_dim > 0,
+        }
+        for name, is_set in given.items():
+            if is_set:
+                raise UsageError(f"--{name} has no effect without --unified_finetuning True: give both or none")
+    elif training.use_mrl:
+        raise UsageError(
+            "--use_mrl cannot be used with --unified_finetuning: M3 sums its dense score with those of its heads, "
+            "which are not cut; give one of them"
+        )
+    if training.self_distill_start_step >= 0 and not training.use_self_distill:
+        raise UsageError(
+            "--self_distill_start_step has no effect without --use_self_distill True: give both or leave it out"
+        )
 
 
 def _joins_two(template: str) -> bool:

@@ -18,13 +18,14 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from resumecheck.embedding.collator import Tokens, tokenize
+from resumecheck.embedding.heads import Heads, heads_in
 from resumecheck.embedding.lengths import embed_by_length
 from resumecheck.embedding.losses.grad_cache import embed_in_chunks
 from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.errors import UsageError
 
 WEIGHTS_FILE = "model.safetensors"
-_PREFIX = "encoder."
+_PREFIX, _HEADS_PREFIX = "encoder.", "heads."
 
 
 class BiEncoder(nn.Module):
@@ -34,13 +35,15 @@ class BiEncoder(nn.Module):
         encoder: maps tokens to `last_hidden_state` of shape [batch, length, dim].
         pooling: `cls`, `mean` or `last_token`.
         normalize: scale embeddings to length one.
+        heads: what the texts are represented by beside the embedding, if anything.
     """
 
     encoder: PreTrainedModel
 
-    def __init__(self, encoder: PreTrainedModel, *, pooling: str, normalize: bool) -> None:
+    def __init__(self, encoder: PreTrainedModel, *, pooling: str, normalize: bool, heads: Heads | None = None) -> None:
         super().__init__()
         self.encoder = encoder
+        self.heads = heads
         self.pooling = pooling
         self.normalize = normalize
         # The pooler of BERT is no part of an embedding: left trainable, it would wait for gradients that never come.
@@ -53,16 +56,31 @@ class BiEncoder(nn.Module):
         """Whether the encoder is trained by LoRA."""
         return hasattr(self.encoder, "peft_config")
 
-    def forward(self, queries: Tokens, passages: Tokens, sub_batch_size: int | None = None) -> dict[str, torch.Tensor]:
-        """`queries` [batch, dim] and `passages` [passages, dim], encoded `sub_batch_size` texts at a time."""
+    def forward(self, queries: Tokens, passages: Tokens, sub_batch_size: int | None = None) -> dict[str, Any]:
+        """`queries` [batch, dim] and `passages` [passages, dim], encoded `sub_batch_size` texts at a time.
+
+        With heads each of them is what `represent` returns.
+        """
         parts = {"queries": queries, "passages": passages}
+        read: Any = self.embed if self.heads is None else self.represent
         if sub_batch_size is not None and sub_batch_size > 0:
-            return {name: embed_in_chunks(self.embed, tokens, sub_batch_size) for name, tokens in parts.items()}
-        return {name: embed_by_length(self.embed, tokens) for name, tokens in parts.items()}
+            return {name: embed_in_chunks(read, tokens, sub_batch_size) for name, tokens in parts.items()}
+        if self.heads is not None:
+            return {name: read(tokens) for name, tokens in parts.items()}
+        return {name: embed_by_length(read, tokens) for name, tokens in parts.items()}
 
     def embed(self, tokens: Tokens) -> torch.Tensor:
         """The embeddings [batch, dim], in float32 or wider."""
+        return self._pooled(self.encoder(**tokens).last_hidden_state, tokens)
+
+    def represent(self, tokens: Tokens) -> dict[str, torch.Tensor]:
+        """The embeddings as `dense`, and what the heads say about the texts."""
+        if self.heads is None:
+            raise ValueError("this model has no heads")
         hidden = self.encoder(**tokens).last_hidden_state
+        return {"dense": self._pooled(hidden, tokens), **self.heads(hidden, tokens, normalize=self.normalize)}
+
+    def _pooled(self, hidden: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         pooled = pool(
             hidden.to(torch.promote_types(hidden.dtype, torch.float32)), tokens["attention_mask"], self.pooling
         )
@@ -87,8 +105,16 @@ class BiEncoder(nn.Module):
         if weights is None:
             safetensors.torch.save_model(self.encoder, path, metadata=metadata)
         else:
-            named = {name.removeprefix(_PREFIX): tensor.contiguous() for name, tensor in weights.items()}
+            of_heads = {name: tensor for name, tensor in weights.items() if name.startswith(_HEADS_PREFIX)}
+            others = {name: tensor for name, tensor in weights.items() if name not in of_heads}
+            named = {name.removeprefix(_PREFIX): tensor.contiguous() for name, tensor in others.items()}
             safetensors.torch.save_file(named, path, metadata=metadata)
+            weights = {name.removeprefix(_HEADS_PREFIX): tensor for name, tensor in of_heads.items()}
+        if self.heads is not None:
+            self.heads.write(directory, weights)
+        else:
+            for file in heads_in(directory):  # of an earlier run: they do not belong to these weights
+                (directory / file).unlink()
 
     def read_weights(self, directory: Path) -> None:
         """Load the weights that `write` wrote, in place.
@@ -107,6 +133,13 @@ class BiEncoder(nn.Module):
             raise UsageError(
                 f"{path}: the weights do not fit this model: {listed}\n"
                 "Give the --model_name_or_path that the run was started with."
+            )
+        if self.heads is not None:
+            self.heads.read(directory)
+        elif heads_in(directory):
+            raise UsageError(
+                f"{directory / heads_in(directory)[0]}: the run trained heads, which this model has not\n"
+                "Give --unified_finetuning True."
             )
 
 

@@ -21,6 +21,7 @@ from resumecheck.embedding.arguments import (
 )
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import SameDataset, load_train_dataset
+from resumecheck.embedding.heads import load_heads
 from resumecheck.embedding.model import BiEncoder, check_dimensions, check_lengths, load_encoder, load_tokenizer
 from resumecheck.embedding.sampler import steps_of
 from resumecheck.embedding.settings import read_settings
@@ -72,6 +73,20 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
     usual = "last_token" if lora.is_decoder(encoder.config) else "cls"
     pooling = training.sentence_pooling_method or read_settings(source, pooling=usual).sentence_pooling_method
     adapted = lora.uses_lora(model, encoder.config)
+    heads = None
+    if training.unified_finetuning:
+        if adapted:
+            raise UsageError("--unified_finetuning: heads are not trained beside LoRA; give --use_lora False")
+        heads = load_heads(
+            source,
+            encoder,
+            tokenizer,
+            colbert_dim=model.colbert_dim,
+            seed=training.seed,
+            cache_dir=model.cache_dir,
+        )
+        if training.fix_encoder:
+            encoder.requires_grad_(False)
     settings = settings_of(data, training, pooling)
     check_lengths(encoder, settings)
     check_dimensions(encoder, training.mrl_dims)
@@ -108,6 +123,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
             lora.with_lora(encoder, model) if adapted else encoder,
             pooling=pooling,
             normalize=training.normalize_embeddings,
+            heads=heads,
         ),
         training,
         settings=settings,

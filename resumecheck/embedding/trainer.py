@@ -25,6 +25,7 @@ from resumecheck.embedding.checkpoint import missing_state, read_manifest
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import TrainDataset
 from resumecheck.embedding.losses.objective import Objective
+from resumecheck.embedding.losses.unified import UnifiedObjective
 from resumecheck.embedding.model import BiEncoder
 from resumecheck.embedding.sampler import EpochBatchSampler, PoolBatchSampler
 from resumecheck.embedding.settings import EmbeddingSettings
@@ -63,12 +64,15 @@ class EmbeddingTrainer(Trainer):
         self.data: TrainDataset = train_dataset
         self.steps_per_epoch = 1
         self.batches: EpochBatchSampler | PoolBatchSampler | None = None
-        self.training_objective = Objective(
+        objective = Objective(
             temperature=args.temperature,
             normalize=args.normalize_embeddings,
             dimensions=tuple(args.mrl_dims),
             kd_loss_type=args.kd_loss_type,
             cross_device=args.negatives_cross_device,
+        )
+        self.training_objective: Objective | UnifiedObjective = (
+            objective if model.heads is None else UnifiedObjective(dense=objective)
         )
 
     # --- data -------------------------------------------------------------------------------------------------------
@@ -122,8 +126,14 @@ class EmbeddingTrainer(Trainer):
         texts = {"queries": inputs["queries"], "passages": inputs["passages"]}
         embeddings = model(**texts, sub_batch_size=self.args.sub_batch_size)
         rows = {name: value for name, value in inputs.items() if name not in texts}
+        if self.distills_itself():
+            rows["self_distill"] = True
         loss = self.training_objective(embeddings["queries"], embeddings["passages"], **rows)
         return (loss, embeddings) if return_outputs else loss
+
+    def distills_itself(self) -> bool:
+        """Whether M3's scores learn from their sum, by the step that the run has reached."""
+        return self.args.use_self_distill and self.state.global_step > self.args.self_distill_start_step
 
     # --- saving and loading -----------------------------------------------------------------------------------------
 

@@ -38,3 +38,11 @@ def build_with_counted_epochs(output_dir, *, directory, **changes):
     started = iter(range(1_000))
     trainer.finished_epochs = lambda: next(started)
     return trainer
+
+
+def build_with_counted_batches(output_dir, *, directory, **changes):
+    """Broken on purpose: self-distillation starts by an attribute that counts batches, as in FlagEmbedding."""
+    trainer = build(output_dir, directory=directory, **changes)
+    batches = iter(range(1_000))
+    trainer.distills_itself = lambda: next(batches) > trainer.args.self_distill_start_step
+    return trainer
