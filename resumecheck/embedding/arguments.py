@@ -164,6 +164,11 @@ _REFUSED = {
         bool,
         "there is no evaluation during training; run `resumecheck evaluate` on the checkpoints",
     ),
+    "fsdp": (
+        bool,
+        "a resume with it is not known to be exact, and without a GPU accelerate would leave it out and not say so; "
+        "give --deepspeed with stage 1 or 2, or start with torchrun alone",
+    ),
     "push_to_hub": (bool, "upload the output directory when the run has ended"),
 }
 

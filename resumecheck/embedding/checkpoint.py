@@ -21,6 +21,7 @@ import torch
 import xxhash
 from transformers.trainer_pt_utils import safe_globals
 
+from resumecheck.embedding import zero
 from resumecheck.embedding.model import WEIGHTS_FILE
 from resumecheck.errors import UsageError
 
@@ -204,6 +205,8 @@ def defect(directory: Path, world_size: int = 1, allowed: Collection[str] = ()) 
     """Why nothing can be resumed from this directory; None where it is whole."""
     streams = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
     needed = {**_NEEDED, **dict.fromkeys(streams, f"the random streams of {world_size} process(es)")}
+    if under_deepspeed(directory):
+        del needed["optimizer.pt"]  # the manifest says which files are in its place
     for name, lost in needed.items():
         if not (directory / name).is_file() and not _may_miss(name, allowed):
             return f"{name} is missing, without it {lost} cannot be restored"
@@ -223,13 +226,25 @@ def defect(directory: Path, world_size: int = 1, allowed: Collection[str] = ()) 
         return f"{Path(error.filename or directory).name} cannot be read ({error.strerror})"
 
 
+def under_deepspeed(directory: Path) -> bool:
+    """Whether the checkpoint is that of a run under DeepSpeed, which has files of its own for the optimizer."""
+    try:
+        return zero.wrote(read_manifest(directory).files)
+    except (_ManifestError, OSError):
+        return False
+
+
 def weights_defect(directory: Path) -> str | None:
     """Why no new run can start from the weights of this checkpoint, None where it can or is not a checkpoint."""
     if not (directory / MANIFEST).is_file():
         return None
     try:
         manifest = read_manifest(directory)
-        files = {name: facts for name, facts in manifest.files.items() if not _TRAINING_STATE.fullmatch(name)}
+        files = {
+            name: facts
+            for name, facts in manifest.files.items()
+            if not (_TRAINING_STATE.fullmatch(name) or zero.FILES.fullmatch(name))
+        }
         missing = [name for name in files if not (directory / name).is_file()]
         return _altered(directory, dataclasses.replace(manifest, files=files), missing)
     except _ManifestError as error:
@@ -258,7 +273,10 @@ def _altered(directory: Path, manifest: Manifest, missing: list[str]) -> str | N
 def _unusable(path: Path, step: int) -> str | None:
     """Why a file that is as it was written still cannot be used: a manifest can be written to vouch for anything."""
     try:
-        if path.suffix in (".pt", ".pth"):
+        if path.parent.name.startswith("global_step"):
+            if not zero.holds_plain_state(path):
+                raise ValueError
+        elif path.suffix in (".pt", ".pth"):
             # Not read but mapped. Anything but plain state raises here, before a line of its code runs.
             with safe_globals():
                 torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -276,7 +294,7 @@ def _unusable(path: Path, step: int) -> str | None:
 
 def missing_state(directory: Path, world_size: int = 1) -> set[str]:
     """The keys of `OPTIONAL` whose files a checkpoint lacks."""
-    wanted = {"optimizer": 1, "scheduler": 1, "rng": world_size}
+    wanted = {"optimizer": 0 if under_deepspeed(directory) else 1, "scheduler": 1, "rng": world_size}
     names = [path.name for path in directory.iterdir()]
     return {
         kind for kind, count in wanted.items() if sum(bool(OPTIONAL[kind].fullmatch(name)) for name in names) < count
