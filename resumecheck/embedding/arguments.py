@@ -131,8 +131,8 @@ class EmbeddingTrainingArguments(TrainingArguments):
         metadata={"help": "resume without these files of the checkpoint: `optimizer`, `scheduler`, `rng`"},
     )
     verify_resume: bool = _option(
-        "refuse to go on unless everything is restored, the next batch is the one that the checkpoint announces, and "
-        "no argument that changes the trajectory differs",
+        "refuse to go on unless everything is restored, the next batch is the one that the checkpoint announces, no "
+        "argument that changes the trajectory differs, and the first step is the one that the run made, bit for bit",
         False,
     )
 

@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 LATEST = "latest"
 _NAME = re.compile(r"checkpoint-(\d+)")
-_STAGING, _RETIRED = ".saving-", ".retired-"
+_STAGING, _RETIRED, _AFTER = ".saving-", ".retired-", ".after-"
 
 #: What a resume needs -> what would be lost without it. The random streams are a file for each process.
 _NEEDED = {
@@ -101,15 +101,32 @@ def stage(final: Path) -> Path:
     return final.with_name(_STAGING + final.name)
 
 
+def record_of(final: Path) -> Path:
+    """The file that tells of the step after the checkpoint `final`; it lies beside it."""
+    return final.with_name(f"{_AFTER}{final.name}.json")
+
+
 def leftovers(output_dir: Path) -> list[Path]:
     """What killed saves have left in an output directory; none of it is ever read."""
-    return [*output_dir.glob(f"{_STAGING}*"), *output_dir.glob(f"{_RETIRED}*")]
+    records = [path for path in output_dir.glob(f"{_AFTER}*") if not _recorded(path).is_dir()]
+    return [*output_dir.glob(f"{_STAGING}*"), *output_dir.glob(f"{_RETIRED}*"), *records]
+
+
+def _recorded(record: Path) -> Path:
+    return record.with_name(record.stem.removeprefix(_AFTER))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def open_stage(final: Path) -> None:
     """Make it, and remove what a killed save has left."""
     for left in leftovers(final.parent):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
     stage(final).mkdir(parents=True)
 
 
@@ -130,6 +147,9 @@ def commit(
     for path in sorted(staging.rglob("*"), reverse=True):  # a directory after what is in it
         _sync(path)
     _sync(staging)
+    if record_of(final).exists():  # of another run's step
+        record_of(final).unlink()
+        _sync(final.parent)
     if final.exists():
         retired = final.with_name(_RETIRED + final.name)
         final.rename(retired)
@@ -150,13 +170,16 @@ def rotate(saved: Path, limit: int | None) -> None:
         for path in others[: len(others) + 1 - limit] if len(others) >= limit else ():
             retired = path.with_name(_RETIRED + path.name)  # a kill in the middle leaves no half of a checkpoint
             path.rename(retired)
+            record_of(path).unlink(missing_ok=True)
             shutil.rmtree(retired, ignore_errors=True)
 
 
 def remove_all(output_dir: Path) -> None:
     """Remove the checkpoints of an earlier run."""
-    for path in [*checkpoints_in(output_dir), *leftovers(output_dir)]:
+    for path in checkpoints_in(output_dir):
         shutil.rmtree(path)
+    for left in leftovers(output_dir):
+        _remove(left)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from resumecheck.embedding.arguments import EmbeddingTrainingArguments
 from resumecheck.embedding.checkpoint import missing_state, read_manifest
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import TrainDataset
+from resumecheck.embedding.first_step import FirstStep
 from resumecheck.embedding.losses.objective import Objective
 from resumecheck.embedding.model import BiEncoder
 from resumecheck.embedding.sampler import EpochBatchSampler, PoolBatchSampler
@@ -67,6 +68,8 @@ class EmbeddingTrainer(Trainer):
             zero.check_settings(deepspeed)
         self.settings = settings
         self.data: TrainDataset = train_dataset
+        self.first_step = FirstStep()
+        self.add_callback(self.first_step)
         self.steps_per_epoch = 1
         self.batches: EpochBatchSampler | PoolBatchSampler | None = None
         self.training_objective = Objective(
@@ -129,6 +132,7 @@ class EmbeddingTrainer(Trainer):
         embeddings = model(**texts, sub_batch_size=self.args.sub_batch_size)
         rows = {name: value for name, value in inputs.items() if name not in texts}
         loss = self.training_objective(embeddings["queries"], embeddings["passages"], **rows)
+        self.first_step.on_loss(loss)
         return (loss, embeddings) if return_outputs else loss
 
     # --- saving and loading -----------------------------------------------------------------------------------------
@@ -184,6 +188,7 @@ class EmbeddingTrainer(Trainer):
             )
             checkpoint.rotate(final, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
+        self.first_step.record_after(final)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write a model directory: weights, configuration, tokenizer and settings."""
@@ -245,8 +250,11 @@ class EmbeddingTrainer(Trainer):
         else:
             position = restore.Restored("position in the data", "changed", f"{where}; the next batch is another")
         parts.append(position)
+        first_step = self.first_step.compare_after(directory) if self.args.verify_resume else ""
         if self.args.process_index == 0:
             print(restore.table(manifest.step, parts, changed), file=sys.stderr)
+            if first_step:
+                print(f"  the first step {first_step}", file=sys.stderr)
         other = [f"{part.part} ({part.status})" for part in parts if part.status != "restored"]
         other += [f"--{one.name}" for one in changed if one.effect == "changes the trajectory"]
         if other and self.args.verify_resume:
