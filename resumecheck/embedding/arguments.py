@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -165,7 +166,7 @@ _REFUSED = {
         "there is no evaluation during training; run `resumecheck evaluate` on the checkpoints",
     ),
     "fsdp": (
-        bool,
+        lambda value: bool(value) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true",  # `accelerate launch`
         "a resume with it is not known to be exact, and without a GPU accelerate would leave it out and not say so; "
         "give --deepspeed with stage 1 or 2, or start with torchrun alone",
     ),

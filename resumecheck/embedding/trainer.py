@@ -61,8 +61,6 @@ class EmbeddingTrainer(Trainer):
             data_collator=cast("Any", data_collator),
             processing_class=tokenizer,
         )
-        if self.is_fsdp_enabled:  # by `accelerate launch`; the option is refused earlier
-            raise UsageError("FSDP cannot be used here: give --deepspeed with stage 1 or 2, or start without it")
         deepspeed = self._deepspeed_settings()
         if deepspeed is not None:
             zero.check_settings(deepspeed)

@@ -217,6 +217,7 @@ def test_a_resumed_run_ends_on_each_process_as_when_uninterrupted(directory, tmp
             **precision,
         )
         assert status == 0, text
+        assert text.count("is the recorded, bit for bit: losses, weights") == 1, text
         assert text.count(" restored  ") + text.count(" restored\n") == 5, text
         assert differences(expected, final_state(tmp_path / f"resumed-{point}")) == []
 

@@ -115,6 +115,11 @@ def test_wrong_usage_is_one_message(refused, options, changes, message):
     assert message in refused(options(**changes))
 
 
+def test_sharding_that_accelerate_would_leave_out_is_refused(refused, options, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert "--fsdp cannot be used here" in refused(options())
+
+
 def test_a_model_that_is_none_is_one_message(refused, options, tmp_path):
     assert f"--model_name_or_path {tmp_path}: no model could be loaded" in refused(options(model_name_or_path=tmp_path))
 
