@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -146,8 +147,8 @@ class EmbeddingTrainingArguments(TrainingArguments):
         metadata={"help": "resume without these files of the checkpoint: `optimizer`, `scheduler`, `rng`"},
     )
     verify_resume: bool = _option(
-        "refuse to go on unless everything is restored, the next batch is the one that the checkpoint announces, and "
-        "no argument that changes the trajectory differs",
+        "refuse to go on unless everything is restored, the next batch is the one that the checkpoint announces, no "
+        "argument that changes the trajectory differs, and the first step is the one that the run made, bit for bit",
         False,
     )
 
@@ -178,6 +179,11 @@ _REFUSED = {
     "load_best_model_at_end": (
         bool,
         "there is no evaluation during training; run `resumecheck evaluate` on the checkpoints",
+    ),
+    "fsdp": (
+        lambda value: bool(value) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true",  # `accelerate launch`
+        "a resume with it is not known to be exact, and without a GPU accelerate would leave it out and not say so; "
+        "give --deepspeed with stage 1 or 2, or start with torchrun alone",
     ),
     "push_to_hub": (bool, "upload the output directory when the run has ended"),
 }

@@ -21,6 +21,7 @@ import torch
 import xxhash
 from transformers.trainer_pt_utils import safe_globals
 
+from resumecheck.embedding import zero
 from resumecheck.embedding.model import WEIGHTS_FILE
 from resumecheck.errors import UsageError
 
@@ -28,7 +29,7 @@ MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 LATEST = "latest"
 _NAME = re.compile(r"checkpoint-(\d+)")
-_STAGING, _RETIRED = ".saving-", ".retired-"
+_STAGING, _RETIRED, _AFTER = ".saving-", ".retired-", ".after-"
 
 #: What a resume needs -> what would be lost without it. The random streams are a file for each process.
 _NEEDED = {
@@ -100,15 +101,32 @@ def stage(final: Path) -> Path:
     return final.with_name(_STAGING + final.name)
 
 
+def record_of(final: Path) -> Path:
+    """The file that tells of the step after the checkpoint `final`; it lies beside it."""
+    return final.with_name(f"{_AFTER}{final.name}.json")
+
+
 def leftovers(output_dir: Path) -> list[Path]:
     """What killed saves have left in an output directory; none of it is ever read."""
-    return [*output_dir.glob(f"{_STAGING}*"), *output_dir.glob(f"{_RETIRED}*")]
+    records = [path for path in output_dir.glob(f"{_AFTER}*") if not _recorded(path).is_dir()]
+    return [*output_dir.glob(f"{_STAGING}*"), *output_dir.glob(f"{_RETIRED}*"), *records]
+
+
+def _recorded(record: Path) -> Path:
+    return record.with_name(record.stem.removeprefix(_AFTER))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def open_stage(final: Path) -> None:
     """Make it, and remove what a killed save has left."""
     for left in leftovers(final.parent):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
     stage(final).mkdir(parents=True)
 
 
@@ -129,6 +147,9 @@ def commit(
     for path in sorted(staging.rglob("*"), reverse=True):  # a directory after what is in it
         _sync(path)
     _sync(staging)
+    if record_of(final).exists():  # of another run's step
+        record_of(final).unlink()
+        _sync(final.parent)
     if final.exists():
         retired = final.with_name(_RETIRED + final.name)
         final.rename(retired)
@@ -149,13 +170,16 @@ def rotate(saved: Path, limit: int | None) -> None:
         for path in others[: len(others) + 1 - limit] if len(others) >= limit else ():
             retired = path.with_name(_RETIRED + path.name)  # a kill in the middle leaves no half of a checkpoint
             path.rename(retired)
+            record_of(path).unlink(missing_ok=True)
             shutil.rmtree(retired, ignore_errors=True)
 
 
 def remove_all(output_dir: Path) -> None:
     """Remove the checkpoints of an earlier run."""
-    for path in [*checkpoints_in(output_dir), *leftovers(output_dir)]:
+    for path in checkpoints_in(output_dir):
         shutil.rmtree(path)
+    for left in leftovers(output_dir):
+        _remove(left)
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -204,6 +228,8 @@ def defect(directory: Path, world_size: int = 1, allowed: Collection[str] = ()) 
     """Why nothing can be resumed from this directory; None where it is whole."""
     streams = ["rng_state.pth"] if world_size == 1 else [f"rng_state_{rank}.pth" for rank in range(world_size)]
     needed = {**_NEEDED, **dict.fromkeys(streams, f"the random streams of {world_size} process(es)")}
+    if under_deepspeed(directory):
+        del needed["optimizer.pt"]  # the manifest says which files are in its place
     for name, lost in needed.items():
         if not (directory / name).is_file() and not _may_miss(name, allowed):
             return f"{name} is missing, without it {lost} cannot be restored"
@@ -223,13 +249,25 @@ def defect(directory: Path, world_size: int = 1, allowed: Collection[str] = ()) 
         return f"{Path(error.filename or directory).name} cannot be read ({error.strerror})"
 
 
+def under_deepspeed(directory: Path) -> bool:
+    """Whether the checkpoint is that of a run under DeepSpeed, which has files of its own for the optimizer."""
+    try:
+        return zero.wrote(read_manifest(directory).files)
+    except (_ManifestError, OSError):
+        return False
+
+
 def weights_defect(directory: Path) -> str | None:
     """Why no new run can start from the weights of this checkpoint, None where it can or is not a checkpoint."""
     if not (directory / MANIFEST).is_file():
         return None
     try:
         manifest = read_manifest(directory)
-        files = {name: facts for name, facts in manifest.files.items() if not _TRAINING_STATE.fullmatch(name)}
+        files = {
+            name: facts
+            for name, facts in manifest.files.items()
+            if not (_TRAINING_STATE.fullmatch(name) or zero.FILES.fullmatch(name))
+        }
         missing = [name for name in files if not (directory / name).is_file()]
         return _altered(directory, dataclasses.replace(manifest, files=files), missing)
     except _ManifestError as error:
@@ -258,7 +296,10 @@ def _altered(directory: Path, manifest: Manifest, missing: list[str]) -> str | N
 def _unusable(path: Path, step: int) -> str | None:
     """Why a file that is as it was written still cannot be used: a manifest can be written to vouch for anything."""
     try:
-        if path.suffix in (".pt", ".pth"):
+        if path.parent.name.startswith("global_step"):
+            if not zero.holds_plain_state(path):
+                raise ValueError
+        elif path.suffix in (".pt", ".pth"):
             # Not read but mapped. Anything but plain state raises here, before a line of its code runs.
             with safe_globals():
                 torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -276,7 +317,7 @@ def _unusable(path: Path, step: int) -> str | None:
 
 def missing_state(directory: Path, world_size: int = 1) -> set[str]:
     """The keys of `OPTIONAL` whose files a checkpoint lacks."""
-    wanted = {"optimizer": 1, "scheduler": 1, "rng": world_size}
+    wanted = {"optimizer": 0 if under_deepspeed(directory) else 1, "scheduler": 1, "rng": world_size}
     names = [path.name for path in directory.iterdir()]
     return {
         kind for kind, count in wanted.items() if sum(bool(OPTIONAL[kind].fullmatch(name)) for name in names) < count

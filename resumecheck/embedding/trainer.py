@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import importlib.metadata
@@ -19,11 +20,12 @@ from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
-from resumecheck.embedding import checkpoint, restore
+from resumecheck.embedding import checkpoint, restore, zero
 from resumecheck.embedding.arguments import EmbeddingTrainingArguments
 from resumecheck.embedding.checkpoint import missing_state, read_manifest
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import TrainDataset
+from resumecheck.embedding.first_step import FirstStep
 from resumecheck.embedding.losses.objective import Objective
 from resumecheck.embedding.losses.unified import UnifiedObjective
 from resumecheck.embedding.model import BiEncoder
@@ -60,8 +62,13 @@ class EmbeddingTrainer(Trainer):
             data_collator=cast("Any", data_collator),
             processing_class=tokenizer,
         )
+        deepspeed = self._deepspeed_settings()
+        if deepspeed is not None:
+            zero.check_settings(deepspeed)
         self.settings = settings
         self.data: TrainDataset = train_dataset
+        self.first_step = FirstStep()
+        self.add_callback(self.first_step)
         self.steps_per_epoch = 1
         self.batches: EpochBatchSampler | PoolBatchSampler | None = None
         objective = Objective(
@@ -129,6 +136,7 @@ class EmbeddingTrainer(Trainer):
         if self.distills_itself():
             rows["self_distill"] = True
         loss = self.training_objective(embeddings["queries"], embeddings["passages"], **rows)
+        self.first_step.on_loss(loss)
         return (loss, embeddings) if return_outputs else loss
 
     def distills_itself(self) -> bool:
@@ -149,13 +157,19 @@ class EmbeddingTrainer(Trainer):
             UsageError: the checkpoint is not whole, or its run had other data.
         """
         if not resume_from_checkpoint:
-            return super().train(None, trial, ignore_keys_for_eval)
+            with zero.contradictions_named():
+                return super().train(None, trial, ignore_keys_for_eval)
         given = checkpoint.LATEST if resume_from_checkpoint is True else str(resume_from_checkpoint)
         found = checkpoint.find_checkpoint(
             given, Path(cast("str", self.args.output_dir)), self.args.world_size, self.args.allow_missing_state
         )
         checkpoint.check_data(found, self.data.fingerprint)
-        return super().train(str(found), trial, ignore_keys_for_eval)
+        zero.check_launch(
+            found, checkpoint.read_manifest(found).arguments, self._deepspeed_settings(), self.args.world_size
+        )
+        plain = zero.plain_state_only() if self.is_deepspeed_enabled else contextlib.nullcontext()
+        with zero.contradictions_named(), plain:
+            return super().train(str(found), trial, ignore_keys_for_eval)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a complete checkpoint of this step, or none."""
@@ -182,6 +196,7 @@ class EmbeddingTrainer(Trainer):
             )
             checkpoint.rotate(final, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
+        self.first_step.record_after(final)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Write a model directory: weights, configuration, tokenizer and settings."""
@@ -195,9 +210,6 @@ class EmbeddingTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load the weights strictly; transformers would only warn about names that do not fit."""
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, cast("Any", model))
-            return
         self.model.read_weights(Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -206,12 +218,13 @@ class EmbeddingTrainer(Trainer):
             return
         directory = Path(checkpoint)
         missing = missing_state(directory, self.args.world_size)
-        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
         try:
-            if "optimizer" not in missing and not sharded:
+            if "optimizer" not in missing and not self.is_deepspeed_enabled:
                 _check_kind(self.optimizer, _load(directory / "optimizer.pt"))
-            if not missing & {"optimizer", "scheduler"} or sharded:
+            if not missing & {"optimizer", "scheduler"}:
                 super()._load_optimizer_and_scheduler(checkpoint)
+            elif self.is_deepspeed_enabled:
+                pass  # it has loaded the optimizer; the schedule is missing
             elif "optimizer" not in missing:  # where one of them is missing, transformers drops the other too
                 cast("Any", self.optimizer).load_state_dict(_load(directory / "optimizer.pt"))
             elif "scheduler" not in missing:
@@ -245,8 +258,11 @@ class EmbeddingTrainer(Trainer):
         else:
             position = restore.Restored("position in the data", "changed", f"{where}; the next batch is another")
         parts.append(position)
+        first_step = self.first_step.compare_after(directory) if self.args.verify_resume else ""
         if self.args.process_index == 0:
             print(restore.table(manifest.step, parts, changed), file=sys.stderr)
+            if first_step:
+                print(f"  the first step {first_step}", file=sys.stderr)
         other = [f"{part.part} ({part.status})" for part in parts if part.status != "restored"]
         other += [f"--{one.name}" for one in changed if one.effect == "changes the trajectory"]
         if other and self.args.verify_resume:
@@ -260,20 +276,27 @@ class EmbeddingTrainer(Trainer):
     ) -> list[restore.Restored]:
         """The parts that have files of their own, each held against its file where one process holds it whole."""
         found: list[restore.Restored] = []
-        live: dict[str, Any] = {"optimizer": self.optimizer, "scheduler": self.lr_scheduler, "rng": None}
         names = {"optimizer": "optimizer", "scheduler": "scheduler", "rng": "random streams"}
         schedule = [f"--{one.name}" for one in changed if one.name in restore.SCHEDULE]
-        whole = not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
         for kind, name in names.items():
             if kind in missing:
                 found.append(restore.Restored(name, "absent", "starts anew"))
             elif kind == "scheduler" and schedule:
                 found.append(restore.Restored(name, "changed", f"other rates to come: {', '.join(schedule)}"))
-            elif whole and kind != "rng" and not restore.same(live[kind].state_dict(), _load(directory / f"{kind}.pt")):
-                found.append(restore.Restored(name, "changed", f"is not what {kind}.pt holds"))
+            elif kind != "rng" and not self._is_as_in_its_file(directory, kind):
+                found.append(restore.Restored(name, "changed", "is not what its file holds"))
             else:
                 found.append(restore.Restored(name, "restored"))
         return found
+
+    def _is_as_in_its_file(self, directory: Path, kind: str) -> bool:
+        """Whether optimizer or scheduler are, bit for bit, what the checkpoint holds for this process."""
+        if kind == "optimizer" and self.is_deepspeed_enabled:
+            live = cast("Any", self.deepspeed).optimizer.state_dict()
+            recorded = zero.optimizer_state(directory, self.args.process_index)
+            return restore.same(zero.tensors_of(live), zero.tensors_of(recorded))
+        live = cast("Any", self.optimizer if kind == "optimizer" else self.lr_scheduler).state_dict()
+        return restore.same(live, _load(directory / f"{kind}.pt"))
 
     def _next_batch(self) -> str:
         """The digest of the samples, over all processes, that the first batch after this step has."""
@@ -299,8 +322,13 @@ class EmbeddingTrainer(Trainer):
 
     def _arguments(self) -> dict[str, Any]:
         """Every argument of the run, for the manifest."""
-        own = {**self.data.options, "world_size": self.args.world_size}
+        own = {**self.data.options, "world_size": self.args.world_size, "deepspeed": self._deepspeed_settings()}
         return {**self.args.to_dict(), **dataclasses.asdict(self.settings), **own}
+
+    def _deepspeed_settings(self) -> dict[str, Any] | None:
+        """What the file of `--deepspeed` says, with its `auto`s filled in once training is prepared."""
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        return None if plugin is None else dict(plugin.hf_ds_config.config)
 
 
 def _check_kind(optimizer: Any, recorded: dict[str, Any]) -> None:

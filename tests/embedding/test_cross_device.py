@@ -10,7 +10,7 @@ import torch
 
 from resumecheck.embedding.losses.objective import Objective
 from tests.embedding import tiny
-from tests.embedding.test_exact_resume import REPOSITORY, TWO_PROCESSES, differences, final_state, run
+from tests.embedding.test_exact_resume import REPOSITORY, TWO_PROCESSES
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +25,6 @@ def directory(tmp_path_factory):
     tiny.write_encoder(directory / "encoder")
     rows = [{**row, **KINDS[number % 4], **SCORES} for number, row in enumerate(tiny.rows(tiny.ROWS))]
     tiny.write_rows(directory / "data" / "train.jsonl", rows)
-    for number, count in enumerate((16, 24)):
-        tiny.write_rows(directory / "files" / f"{number}.jsonl", rows[:count])
     return directory
 
 
@@ -79,32 +77,6 @@ def test_the_comparison_notices_negatives_that_stay_in_their_process(directory, 
     )
     together = step(directory, tmp_path / "one.pt", per_device_train_batch_size=8)
     assert largest_difference(apart, together) > 1e-3
-
-
-def test_a_resumed_run_of_two_processes_ends_as_when_uninterrupted(directory, tmp_path):
-    def options(name, **changes):
-        plain = {
-            "ddp_backend": "gloo",
-            "negatives_cross_device": True,
-            "same_dataset_within_batch": True,
-            "knowledge_distillation": True,
-            "gradient_accumulation_steps": 1,
-            "per_device_train_batch_size": 5,
-            "max_steps": 8,
-            "num_train_epochs": None,
-            "save_strategy": "steps",
-            "train_data": directory / "files",
-            "cache_path": directory / "cache",
-        }
-        encoder, data = directory / "encoder", directory / "data" / "train.jsonl"
-        return tiny.train_options(encoder, data, tmp_path / name, **{**plain, **changes})
-
-    run(options("source", save_steps=1), TWO_PROCESSES)
-    expected = final_state(tmp_path / "source")
-    for point in (2, 3, 5):  # 3 steps to an epoch: in the middle of the first, at its end, in the middle of the second
-        resume = {"resume_from_checkpoint": tmp_path / "source" / f"checkpoint-{point}", "save_steps": 8}
-        run(options(f"resumed-{point}", **resume), TWO_PROCESSES)
-        assert differences(expected, final_state(tmp_path / f"resumed-{point}")) == []
 
 
 # --- processes with different numbers of queries and passages ---------------------------------------------------------

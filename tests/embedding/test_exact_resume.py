@@ -25,8 +25,10 @@ REPOSITORY = Path(__file__).parents[2]
 TWO_PROCESSES = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
 
 
-def start(options: list[str], launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    command = [sys.executable, "-m", *launcher, "resumecheck", "train", *options]
+def start(
+    options: list[str], launcher: tuple[str, ...] = (), module: tuple[str, ...] = ("resumecheck", "train")
+) -> subprocess.Popen:
+    command = [sys.executable, "-m", *launcher, *module, *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

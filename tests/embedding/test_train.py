@@ -103,6 +103,7 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(trained, options, tmp_
         ({"save_only_model": True}, "--save_only_model cannot be used here"),
         ({"ignore_data_skip": True}, "--ignore_data_skip cannot be used here"),
         ({"auto_find_batch_size": True}, "--auto_find_batch_size cannot be used here"),
+        ({"fsdp": "full_shard"}, "--fsdp cannot be used here"),
         ({"eval_strategy": "steps"}, "--eval_strategy cannot be used here"),
         ({"push_to_hub": True}, "--push_to_hub cannot be used here"),
         ({"resume_from_checkpoint": "latest", "overwrite_output_dir": True}, "exclude each other"),
@@ -112,6 +113,11 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(trained, options, tmp_
 )
 def test_wrong_usage_is_one_message(refused, options, changes, message):
     assert message in refused(options(**changes))
+
+
+def test_sharding_that_accelerate_would_leave_out_is_refused(refused, options, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert "--fsdp cannot be used here" in refused(options())
 
 
 def test_a_model_that_is_none_is_one_message(refused, options, tmp_path):
