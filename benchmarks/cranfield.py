@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rows by query": {"by_query": True, "num_train_epochs": 12},
     "rows by query, 5e-5": {"by_query": True, "num_train_epochs": 12, "learning_rate": 5e-5},
     "rows by query, 5e-5, a hard negative": {
-        "by_query": True, "num_train_epochs": 6, "learning_rate": 5e-5, "train_group_size": 2
+        "by_query": True,
+        "num_train_epochs": 6,
+        "learning_rate": 5e-5,
+        "train_group_size": 2,
     },
 }
 #: What `--choose` chose.
@@ -223,7 +227,8 @@ def _lines(file: Path) -> list[str]:
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:4])} failed:\n{done.stderr[-2000:]}")
 
