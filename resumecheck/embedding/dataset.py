@@ -16,12 +16,13 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from resumecheck.embedding import draws
-from resumecheck.embedding.rows import SUFFIX, DataFile, find_files, group_of, has_scores, read_rows
+from resumecheck.embedding.in_context import MOST_EXAMPLES, Example
+from resumecheck.embedding.rows import CLUSTERING, SUFFIX, DataFile, find_files, group_of, has_scores, read_rows
 from resumecheck.embedding.sampler import Pool, SampleId
 from resumecheck.embedding.settings import EmbeddingSettings
 
 #: Row types whose passages are queries in their own right, so they get the instruction of queries.
-_PASSAGES_AS_QUERIES = ("symmetric_sts", "symmetric_clustering")
+_PASSAGES_AS_QUERIES = ("symmetric_sts", CLUSTERING)
 
 #: Only longer texts are shuffled, in this many pieces.
 _SHUFFLED_FROM, _PIECES = 100, 3
@@ -33,13 +34,16 @@ class Sample(NamedTuple):
     """The texts of one training example; the first passage is the positive.
 
     With `own_group_only`, passages of other rows are no negatives for it. `teacher` has a score for each passage, None
-    where the row has no scores or none are asked for.
+    where the row has no scores or none are asked for. `examples` are queries of other rows with their answers, and
+    `passages_as_queries` says that the passages are queries too.
     """
 
     query: str
     passages: list[str]
     own_group_only: bool = False
     teacher: list[float] | None = None
+    examples: Sequence[Example] = ()
+    passages_as_queries: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +74,7 @@ class TrainDataset(Dataset[Sample]):
         seed: of the choice of positives and negatives.
         shuffle_ratio: the share of long positives whose pieces are put in another order.
         distillation: give the scores of a teacher along.
+        sizes: how many of the rows each file has.
         pools: the rows that may share a batch; None where all may.
         chosen: the options by which rows and pools were chosen, for a checkpoint.
     """
@@ -84,6 +89,7 @@ class TrainDataset(Dataset[Sample]):
         seed: int,
         shuffle_ratio: float = 0.0,
         distillation: bool = False,
+        sizes: Sequence[int],
         pools: Sequence[Pool] | None = None,
         chosen: Mapping[str, Any] | None = None,
     ) -> None:
@@ -94,6 +100,7 @@ class TrainDataset(Dataset[Sample]):
         self.seed = seed
         self.shuffle_ratio = shuffle_ratio
         self.distillation = distillation
+        self.starts = np.cumsum([0, *sizes])
         self.pools = pools
         self.chosen = dict(chosen or {})
 
@@ -104,7 +111,7 @@ class TrainDataset(Dataset[Sample]):
         epoch, number = index
         row = self.rows[number]
         key = {"seed": self.seed, "epoch": epoch, "row": number}
-        positive = int(draws.words(1, purpose=draws.POSITIVE, **key)[0]) % len(row["pos"])
+        positive = self._positive(row, key)
         wanted = group_of(row, self.group_size) - 1
         order = draws.permutation(len(row["neg"]), purpose=draws.NEGATIVES, **key) if wanted else ()
         # A row with too few negatives gives each of them several times.
@@ -113,7 +120,8 @@ class TrainDataset(Dataset[Sample]):
         teacher = None
         if self.distillation and has_scores(row):
             teacher = [row["pos_scores"][positive], *(row["neg_scores"][place] for place in negatives)]
-        if row["type"] in _PASSAGES_AS_QUERIES:
+        as_queries = row["type"] in _PASSAGES_AS_QUERIES
+        if as_queries:
             passages = [self.settings.query_text(passage, row["prompt"]) for passage in passages]
         else:
             passages = [self.settings.passage_text(passage) for passage in passages]
@@ -122,7 +130,29 @@ class TrainDataset(Dataset[Sample]):
             passages=passages,
             own_group_only=self.files[row["file"]].own_group_only or (row["type"] or "").endswith(SUFFIX),
             teacher=teacher,
+            examples=self._examples(row, key) if self.settings.has_examples(row["type"]) else (),
+            passages_as_queries=as_queries,
         )
+
+    def _positive(self, row: Mapping[str, Any], key: dict[str, int]) -> int:
+        return int(draws.words(1, purpose=draws.POSITIVE, **key)[0]) % len(row["pos"])
+
+    def _examples(self, row: Mapping[str, Any], key: dict[str, int]) -> list[Example]:
+        """None to five other rows of the same file, each number as likely, or as many as there are."""
+        start, end = self.starts[row["file"] : row["file"] + 2].tolist()
+        drawn = draws.words(1 + MOST_EXAMPLES, purpose=draws.EXAMPLES, **key)
+        count = min(int(drawn[0]) % (MOST_EXAMPLES + 1), end - start - 1)
+        places = draws.distinct(drawn[1 : 1 + count], end - start - 1)
+        numbers = [start + place + (start + place >= key["row"]) for place in places]  # all but the row itself
+        return [self._example(number, {**key, "row": number}) for number in numbers]
+
+    def _example(self, number: int, key: dict[str, int]) -> Example:
+        """A row with the positive that it has in this epoch."""
+        row = self.rows[number]
+        query = self.settings.query_text(row["query"], row["prompt"])
+        if row["type"] == CLUSTERING:
+            return Example(query, row["category"])
+        return Example(query, self._shuffled(row["pos"][self._positive(row, key)], key))
 
     def _shuffled(self, text: str, key: dict[str, int]) -> str:
         """The text, or its thirds in another order, for a `shuffle_ratio` of the long texts."""
@@ -173,7 +203,11 @@ def load_train_dataset(
     """
     files = find_files(paths)
     rows: Any = read_rows(
-        files, needs_negatives=group_size > 1, needs_scores=distillation and same_dataset is None, cache_path=cache_path
+        files,
+        needs_negatives=group_size > 1,
+        needs_scores=distillation and same_dataset is None,
+        needs_categories=settings.has_examples(CLUSTERING),
+        cache_path=cache_path,
     )
     bounds = np.searchsorted(rows.data.column("file").to_numpy(), np.arange(len(files) + 1))
     sizes = np.diff(bounds)
@@ -192,6 +226,7 @@ def load_train_dataset(
         seed=seed,
         shuffle_ratio=shuffle_ratio,
         distillation=distillation,
+        sizes=sizes.tolist(),
         pools=None if same_dataset is None else _pools(rows, files, sizes.tolist(), same_dataset),
         chosen={
             "max_example_num_per_dataset": max_examples,

@@ -51,6 +51,11 @@ def export(source: str, output_dir: Path) -> None:
     if problem is not None:
         raise UsageError(f"--model_name_or_path {source}: {problem}")
     settings = read_settings(source)
+    if settings.icl_suffix_str is not None:
+        raise UsageError(
+            f"--model_name_or_path {source}: its queries end with a suffix (--icl_suffix_str), for which "
+            "sentence-transformers has no place"
+        )
     prompts = {
         "query": _prompt("query", settings.query_instruction_for_retrieval, settings.query_instruction_format),
         "document": _prompt("passage", settings.passage_instruction_for_retrieval, settings.passage_instruction_format),

@@ -34,7 +34,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _NO_M3 = "M3's sparse and multi-vector heads are not carried over; FlagEmbedding trains them"
-_NO_EXAMPLES = "in-context examples are not carried over; FlagEmbedding trains with them"
 _ONE_TOKENIZER = "the tokenizer that the model comes with is used; leave the option out"
 #: option -> why it is refused, and what to give instead.
 NOT_CARRIED_OVER: dict[str, str] = {
@@ -48,7 +47,6 @@ NOT_CARRIED_OVER: dict[str, str] = {
     "additional_special_tokens": "add them to the tokenizer and the embeddings of the model before training",
     "only_merge_lora_model": "give --save_merged_lora_model when training",
     **dict.fromkeys(FAMILIES["M3"], _NO_M3),
-    **dict.fromkeys(FAMILIES["in-context learning"], _NO_EXAMPLES),
 }
 
 

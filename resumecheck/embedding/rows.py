@@ -20,7 +20,7 @@ from datasets.exceptions import DatasetGenerationError
 from resumecheck.errors import UsageError
 
 #: Part of the key of the Arrow cache: raise it when `_checked` changes what it returns.
-_FORMAT = 2
+_FORMAT = 3
 
 _TEXTS, _NUMBERS = [datasets.Value("string")], [datasets.Value("float64")]
 _FEATURES = datasets.Features(
@@ -32,6 +32,7 @@ _FEATURES = datasets.Features(
         "neg_scores": _NUMBERS,
         "prompt": datasets.Value("string"),
         "type": datasets.Value("string"),
+        "category": datasets.Value("string"),
         "batch_size": datasets.Value("int64"),
         "train_group_size": datasets.Value("int64"),
         "file": datasets.Value("int32"),  # its place among the files
@@ -40,6 +41,9 @@ _FEATURES = datasets.Features(
 
 #: FlagEmbedding's mark on a file or directory whose rows must not be negatives for each other.
 SUFFIX = "no_in_batch_neg"
+
+#: The type of rows whose positives are texts of the same `category`.
+CLUSTERING = "symmetric_clustering"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,12 @@ def _digest(path: Path) -> str:
 
 
 def read_rows(
-    files: Sequence[DataFile], *, needs_negatives: bool, needs_scores: bool = False, cache_path: str | None = None
+    files: Sequence[DataFile],
+    *,
+    needs_negatives: bool,
+    needs_scores: bool = False,
+    needs_categories: bool = False,
+    cache_path: str | None = None,
 ) -> datasets.Dataset:
     """The rows of the files in Arrow form, with the columns of `_FEATURES`.
 
@@ -102,6 +111,7 @@ def read_rows(
         "digests": tuple(file.digest for file in files),
         "needs_negatives": needs_negatives,
         "needs_scores": needs_scores,
+        "needs_categories": needs_categories,
         "row_format": _FORMAT,
     }
     shown = not datasets.are_progress_bars_disabled()
@@ -121,7 +131,12 @@ def read_rows(
 
 
 def _checked_rows(
-    paths: tuple[str, ...], digests: tuple[str, ...], needs_negatives: bool, needs_scores: bool, row_format: int
+    paths: tuple[str, ...],
+    digests: tuple[str, ...],
+    needs_negatives: bool,
+    needs_scores: bool,
+    needs_categories: bool,
+    row_format: int,
 ) -> Iterator[dict[str, Any]]:
     del digests, row_format  # they are there for the key of the cache
     empty = True
@@ -130,12 +145,15 @@ def _checked_rows(
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     empty = False
-                    yield {"file": file, **_checked(line, f"{path}:{number}", needs_negatives, needs_scores)}
+                    row = _checked(line, f"{path}:{number}", needs_negatives, needs_scores, needs_categories)
+                    yield {"file": file, **row}
     if empty:
         raise UsageError(f"--train_data: no rows in {', '.join(paths)}")
 
 
-def _checked(line: bytes, where: str, needs_negatives: bool, needs_scores: bool) -> dict[str, Any]:
+def _checked(
+    line: bytes, where: str, needs_negatives: bool, needs_scores: bool, needs_categories: bool
+) -> dict[str, Any]:
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -172,8 +190,15 @@ def _checked(line: bytes, where: str, needs_negatives: bool, needs_scores: bool)
         raise UsageError(
             f"{where}: pos_scores, neg_scores: expected a score for each text of pos and neg (--knowledge_distillation)"
         )
+    # Only where it is the answer of an example: others may use the name for something else.
+    checked["category"] = row.get("category") if needs_categories and checked["type"] == CLUSTERING else None
+    if needs_categories and checked["type"] == CLUSTERING and not isinstance(checked["category"], str):
+        raise UsageError(
+            f"{where}: category: expected a text, found {_kind(checked['category'])}; it is the answer when a row of "
+            f"type {CLUSTERING} is an example"
+        )
     if b"\\u" in line:
-        for field in ("query", "pos", "neg", "prompt", "type"):
+        for field in ("query", "pos", "neg", "prompt", "type", "category"):
             if not _encodable(checked[field]):
                 raise UsageError(f"{where}: {field}: half of a surrogate pair (\\ud800 to \\udfff) is no character")
     return checked

@@ -21,6 +21,7 @@ from resumecheck.embedding.arguments import (
 )
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import SameDataset, load_train_dataset
+from resumecheck.embedding.in_context import check_room
 from resumecheck.embedding.model import BiEncoder, check_dimensions, check_lengths, load_encoder, load_tokenizer
 from resumecheck.embedding.sampler import steps_of
 from resumecheck.embedding.settings import read_settings
@@ -74,6 +75,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
     adapted = lora.uses_lora(model, encoder.config)
     settings = settings_of(data, training, pooling)
     check_lengths(encoder, settings)
+    check_room(tokenizer, settings)
     check_dimensions(encoder, training.mrl_dims)
     same_dataset = None
     if data.same_dataset_within_batch:

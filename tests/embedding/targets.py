@@ -38,3 +38,18 @@ def build_with_counted_epochs(output_dir, *, directory, **changes):
     started = iter(range(1_000))
     trainer.finished_epochs = lambda: next(started)
     return trainer
+
+
+def build_with_global_examples(output_dir, *, directory, **changes):
+    """Broken on purpose: in-context examples come from the global random stream, as in FlagEmbedding."""
+    import random
+
+    from resumecheck.embedding.dataset import TrainDataset
+
+    class GlobalExamples(TrainDataset):
+        def _examples(self, row, key):
+            return [self._example(random.choice(range(4)), key)]
+
+    trainer = build(output_dir, directory=directory, **changes)
+    trainer.data.__class__ = GlobalExamples
+    return trainer
