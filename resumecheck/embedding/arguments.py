@@ -13,7 +13,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils.logging import disable_progress_bar
 
 from resumecheck.embedding.checkpoint import OPTIONAL
-from resumecheck.embedding.flagembedding import NOT_CARRIED_OVER
+from resumecheck.embedding.flagembedding import REFUSED_BY
 from resumecheck.embedding.in_context import KEPT_FOR_QUERY
 from resumecheck.embedding.losses.distillation import KD_LOSS_TYPES
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
@@ -222,8 +222,9 @@ class ArgumentParser(HfArgumentParser):
             raise UsageError(" ".join(str(error).split())) from error
         if parsed[-1]:
             name = parsed[-1][0].partition("=")[0].removeprefix("--")
-            if name in NOT_CARRIED_OVER:
-                raise UsageError(f"--{name} cannot be used here: {NOT_CARRIED_OVER[name]}")
+            refused = REFUSED_BY.get(self.prog.rpartition(" ")[2], {})
+            if name in refused:
+                raise UsageError(f"--{name} cannot be used here: {refused[name]}")
             self.error(f"unknown option: {' '.join(parsed[-1])}")
         return parsed[:-1]
 
@@ -289,7 +290,7 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
     if not training.temperature > 0:
         raise UsageError(f"--temperature {training.temperature}: expected a number above 0")
     for name in ("query_instruction_format", "passage_instruction_format"):
-        if not _joins_two(getattr(data, name)):
+        if not joins_two(getattr(data, name)):
             raise UsageError(f"--{name} {getattr(data, name)!r}: expected a text with two {{}}: instruction and text")
     _check_examples(data)
     for kind in training.allow_missing_state:
@@ -324,7 +325,8 @@ def _in_context(data: DataArguments) -> bool:
     return data.retrieval_use_examples is not None or data.icl_suffix_str is not None
 
 
-def _joins_two(template: str) -> bool:
+def joins_two(template: str) -> bool:
+    """Whether a template has a place for an instruction and one for a text."""
     try:
         return template.count("{}") == 2 and bool(template.format("a", "b"))
     except (ValueError, LookupError):  # another brace in it

@@ -1,4 +1,4 @@
-"""The options of FlagEmbedding 1.4.2's `finetune.embedder`, and what becomes of each here.
+"""The options of FlagEmbedding 1.4.2's `finetune.embedder` and of its scripts, and what becomes of each here.
 
 `python -m resumecheck.embedding.flagembedding` writes docs/flagembedding.md; a test fails where the page is not what
 the tables say, or where an option is neither understood nor refused by name.
@@ -50,6 +50,44 @@ NOT_CARRIED_OVER: dict[str, str] = {
 }
 
 
+_IN_FLOAT32 = "vectors and scores are computed in float32, whatever the machine; leave the option out"
+_DEVICES = "a GPU is used where there is one; set the environment variable CUDA_VISIBLE_DEVICES to choose"
+_NO_GENERATING_RERANKER = "rerankers are models of sequence classification with one output here; leave the option out"
+
+#: command -> the script of FlagEmbedding that does the same, and the script's options.
+SCRIPTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "score": ("add_reranker_score", (
+        "input_file", "output_file", "use_fp16", "use_bf16", "devices", "trust_remote_code", "reranker_name_or_path",
+        "reranker_model_class", "reranker_peft_path", "query_instruction_for_rerank",
+        "query_instruction_format_for_rerank", "passage_instruction_for_rerank",
+        "passage_instruction_format_for_rerank", "cache_dir", "reranker_batch_size", "reranker_query_max_length",
+        "reranker_max_length", "normalize", "prompt", "cutoff_layers", "compress_ratio", "compress_layers",
+    )),
+}  # fmt: skip
+#: command -> option of its script -> why it is refused, and what to give instead.
+REFUSED_BY: dict[str, dict[str, str]] = {
+    "train": NOT_CARRIED_OVER,
+    "score": {
+        "use_fp16": _IN_FLOAT32,
+        "use_bf16": _IN_FLOAT32,
+        "devices": _DEVICES,
+        "reranker_peft_path": "merge the adapter into the model first, and give the result as --reranker_name_or_path",
+        **dict.fromkeys(
+            ("reranker_model_class", "prompt", "cutoff_layers", "compress_ratio", "compress_layers"),
+            _NO_GENERATING_RERANKER,
+        ),
+    },
+}
+
+
+def understood_by(command: str) -> dict[str, str]:
+    """The options of a command that does what a script does -> their help."""
+    from resumecheck.embedding.score import ScoreArguments
+
+    options = {"score": ScoreArguments}[command]
+    return {field.name: field.metadata.get("help", "") for field in dataclasses.fields(options)}
+
+
 def understood() -> dict[str, str]:
     """The options of `resumecheck train` beside those of transformers -> their help."""
     from resumecheck.embedding.arguments import DataArguments, EmbeddingTrainingArguments, ModelArguments
@@ -75,11 +113,17 @@ def page() -> str:
         "The options of transformers' `TrainingArguments` are understood as well.",
     ]
     for family, names in FAMILIES.items():
-        lines += ["", f"## For {family}", "", "| option | here |", "| --- | --- |"]
-        for name in names:
-            told = f"refused: {NOT_CARRIED_OVER[name]}" if name in NOT_CARRIED_OVER else helps[name]
-            lines.append(f"| `--{name}` | {told.replace('|', chr(92) + '|')} |")
+        lines += ["", f"## For {family}", "", *_table(names, helps, NOT_CARRIED_OVER)]
+    for command, (script, names) in SCRIPTS.items():
+        lines += ["", f"## `resumecheck {command}`, for the script `{script}`", ""]
+        lines += _table(names, understood_by(command), REFUSED_BY[command])
     return "\n".join(lines) + "\n"
+
+
+def _table(names: tuple[str, ...], helps: dict[str, str], refused: dict[str, str]) -> list[str]:
+    rows = [(name, f"refused: {refused[name]}" if name in refused else helps[name]) for name in names]
+    told = [f"| `--{name}` | {text.replace('|', chr(92) + '|')} |" for name, text in rows]
+    return ["| option | here |", "| --- | --- |", *told]
 
 
 if __name__ == "__main__":

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from resumecheck.embedding import draws
 from resumecheck.embedding.arguments import run_command
 from resumecheck.embedding.embedder import load_embedder
-from resumecheck.embedding.jsonl import read_values
+from resumecheck.embedding.jsonl import output_path, read_objects, write_objects
 from resumecheck.errors import UsageError
 
 #: What the draws of this command are for; no purpose of training has this number.
@@ -43,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Mine as the options say; returns the exit status, 2 for wrong usage with one message on stderr."""
 
     def run(options: MineArguments) -> None:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in mine(options))
-        Path(options.output_file).write_text(text, encoding="utf-8")
+        path = output_path("output_file", options.output_file)
+        write_objects(path, mine(options))
 
     return run_command("mine", MineArguments, run, argv)
 
@@ -62,11 +60,11 @@ def mine(options: MineArguments) -> list[dict[str, Any]]:
         if getattr(options, name) < 1:
             raise UsageError(f"--{name} {getattr(options, name)}: expected 1 or more")
     first, last = _range(options.range_for_sampling)
-    rows = _rows("input_file", options.input_file, {"query": str, "pos": list})
+    rows = read_objects("input_file", options.input_file, {"query": str, "pos": list})
     if options.candidate_pool is None:
         texts = [text for row in rows for text in (*row["pos"], *(row.get("neg") or ()))]
     else:
-        texts = [row["text"] for row in _rows("candidate_pool", options.candidate_pool, {"text": str})]
+        texts = [row["text"] for row in read_objects("candidate_pool", options.candidate_pool, {"text": str})]
     candidates = list(dict.fromkeys(texts))
     embedder = load_embedder(options.embedder_name_or_path)
     queries = embedder.queries([row["query"] for row in rows], batch_size=options.batch_size)
@@ -97,20 +95,6 @@ def _range(given: str) -> tuple[int, int]:
     if match is None or int(match[1]) >= int(match[2]):
         raise UsageError(f"--range_for_sampling {given}: expected two ranks, the lower first, for example 10-210")
     return int(match[1]), int(match[2])
-
-
-def _rows(option: str, given: str, fields: dict[str, type]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for where, row in read_values(option, given):
-        known = {**fields, "neg": list} if isinstance(row, dict) and row.get("neg") else fields
-        for field, kind in known.items():
-            value = row.get(field) if isinstance(row, dict) else None
-            texts = value if isinstance(value, list) else [value]
-            if not isinstance(value, kind) or not texts or not all(isinstance(text, str) for text in texts):
-                what = "a text" if kind is str else "a list of texts"
-                raise UsageError(f"{where}: {field}: expected {what}")
-        rows.append(row)
-    return rows
 
 
 if __name__ == "__main__":

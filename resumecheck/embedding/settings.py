@@ -56,12 +56,12 @@ class EmbeddingSettings:
         instruction = self.query_instruction_for_retrieval
         if instruction is None:
             return query
-        return _joined(self.query_instruction_format, instruction if prompt is None else prompt, query)
+        return joined(self.query_instruction_format, instruction if prompt is None else prompt, query)
 
     def passage_text(self, passage: str) -> str:
         """The passage with its instruction."""
         instruction = self.passage_instruction_for_retrieval
-        return passage if instruction is None else _joined(self.passage_instruction_format, instruction, passage)
+        return passage if instruction is None else joined(self.passage_instruction_format, instruction, passage)
 
     def write(self, directory: Path) -> None:
         """Record the settings in a model directory."""
@@ -105,7 +105,8 @@ def _pooling_of_sentence_transformers(directory: Path) -> str | None:
     return None
 
 
-def _joined(template: str, instruction: str, text: str) -> str:
+def joined(template: str, instruction: str, text: str) -> str:
+    """Instruction and text, as a template with two `{}` says."""
     return _with_line_breaks(template).format(instruction, text)
 
 
