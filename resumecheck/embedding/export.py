@@ -45,8 +45,6 @@ def export(source: str, output_dir: Path) -> None:
     """
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UsageError(f"--output_dir {output_dir}: expected an empty directory or a new name")
-    if (Path(source) / "adapter_config.json").is_file():
-        raise UsageError(f"--model_name_or_path {source}: an adapter alone; give the directory of the merged model")
     problem = checkpoint.weights_defect(Path(source))
     if problem is not None:
         raise UsageError(f"--model_name_or_path {source}: {problem}")

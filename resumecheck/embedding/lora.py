@@ -1,12 +1,15 @@
 """Decoders as encoders of text, and LoRA: which weights are trained, and what is written when training has ended.
 
-Checkpoints hold every weight under PEFT's names, so a resume is the same as for any other model. The directory of the
-trained model holds the adapter, or with `--save_merged_lora_model` the merged weights, which load without PEFT.
+Checkpoints hold every weight under PEFT's names, so a resume is the same as for any other model, and beside them what
+LoRA was set to. The directory of the trained model holds the adapter, or with `--save_merged_lora_model` the merged
+weights, which load without PEFT. Whoever uses a trained model gets it merged (`load_merged`).
 """
 
 from __future__ import annotations
 
 import copy
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 
 #: How many names of layers a message lists.
 _SHOWN_NAMES = 8
+
+#: The file by which PEFT knows an adapter; a checkpoint has it in a directory, since it is no adapter.
+_ADAPTER_FILE = "adapter_config.json"
+_SETTINGS_DIRECTORY = "lora"
 
 
 def is_decoder(config: Any) -> bool:
@@ -83,8 +90,54 @@ def write_trained(model: BiEncoder, directory: Path, *, merged: bool) -> None:
     adapted: Any = model.encoder
     for weights in directory.glob("*.safetensors"):
         weights.unlink()
+    shutil.rmtree(directory / _SETTINGS_DIRECTORY)
     if merged:
         copy.deepcopy(adapted).merge_and_unload().save_pretrained(directory)
     else:
         (directory / "config.json").unlink()  # The adapter names the model that it belongs to.
         adapted.save_pretrained(directory)
+
+
+def write_settings(adapted: Any, directory: Path) -> None:
+    """Record what LoRA was set to beside weights under PEFT's names."""
+    adapted.peft_config[adapted.active_adapter].save_pretrained(str(directory / _SETTINGS_DIRECTORY))
+
+
+def is_adapted(source: str) -> bool:
+    """Whether a directory holds an adapter, or a checkpoint of training with LoRA."""
+    return any((Path(source) / part / _ADAPTER_FILE).is_file() for part in ("", _SETTINGS_DIRECTORY))
+
+
+def load_merged(source: str, load_base: Callable[[str], Any], trust_remote_code: bool = False) -> Any:
+    """The encoder of a directory that `is_adapted`, with LoRA merged into its weights.
+
+    Args:
+        source: the directory.
+        load_base: loads the model that an adapter belongs to.
+        trust_remote_code: run the code that comes with the model.
+
+    Raises:
+        UsageError: the adapter or the weights do not fit.
+    """
+    import safetensors.torch
+    from peft import PeftConfig, PeftModel, get_peft_model
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        if (Path(source) / _ADAPTER_FILE).is_file():
+            base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
+            adapted: Any = PeftModel.from_pretrained(load_base(base), source)
+        else:
+            settings = PeftConfig.from_pretrained(str(Path(source) / _SETTINGS_DIRECTORY))
+            config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+            encoder = AutoModel.from_config(config, trust_remote_code=trust_remote_code).float()
+            encoder.name_or_path = settings.base_model_name_or_path
+            adapted = get_peft_model(encoder, settings)
+            for weights in Path(source).glob("*.safetensors"):
+                safetensors.torch.load_model(adapted, weights)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, safetensors.SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UsageError(f"--model_name_or_path {source}: its adapter cannot be merged: {reason}") from error
+    merged = adapted.merge_and_unload()
+    merged.name_or_path = source  # an adapter that is trained on top belongs to this model, not to the one below
+    return merged
