@@ -53,6 +53,12 @@ class ModelArguments:
     modules_to_save: list[str] | None = dataclasses.field(
         default=None, metadata={"help": "names of modules that are trained as they are beside LoRA"}
     )
+    additional_special_tokens: list[str] | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "tokens to add to tokenizer and embeddings; with LoRA, their embeddings are trained beside it"
+        },
+    )
     from_peft: str | None = _option("go on from the adapter in this directory")
     save_merged_lora_model: bool = _option(
         "write the model with LoRA merged into its weights when training ends", False

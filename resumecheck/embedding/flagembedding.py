@@ -44,7 +44,6 @@ NOT_CARRIED_OVER: dict[str, str] = {
     "use_flash_attn": "give --attn_implementation flash_attention_2",
     "peft_model_path": "give --from_peft",
     "raw_peft": "merge that adapter into the model first, and give the result as --model_name_or_path",
-    "additional_special_tokens": "add them to the tokenizer and the embeddings of the model before training",
     "only_merge_lora_model": "give --save_merged_lora_model when training",
     **dict.fromkeys(FAMILIES["M3"], _NO_M3),
 }

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -41,7 +42,35 @@ def uses_lora(model: ModelArguments, config: Any) -> bool:
     return is_decoder(config) if model.use_lora is None else model.use_lora
 
 
-def with_lora(encoder: nn.Module, model: ModelArguments) -> Any:
+def add_special_tokens(encoder: Any, tokenizer: Any, tokens: Sequence[str]) -> list[int]:
+    """Add tokens to the tokenizer and rows for them to the embeddings: the mean of the rows that are there.
+
+    The mean keeps the model's distribution over what follows close to what it was (Hewitt, "Initializing New Word
+    Embeddings for Pretrained Language Models", 2021), and needs no draw.
+
+    Returns:
+        The ids of the tokens that the tokenizer did not have.
+    """
+    known = tokenizer.get_vocab()
+    new = [token for token in dict.fromkeys(tokens) if token not in known]
+    if not new:
+        return []
+    tokenizer.add_tokens(new, special_tokens=True)
+    added = tokenizer.convert_tokens_to_ids(new)
+    mean = encoder.get_input_embeddings().weight[: len(known)].mean(dim=0)
+    _grow(encoder, max(added) + 1)
+    with torch.no_grad():
+        encoder.get_input_embeddings().weight[added] = mean
+    return added
+
+
+def _grow(encoder: Any, rows: int) -> None:
+    """Give the embeddings at least this many rows; a model may have more than its tokenizer has tokens."""
+    if rows > encoder.get_input_embeddings().num_embeddings:
+        encoder.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def with_lora(encoder: nn.Module, model: ModelArguments, added: Sequence[int] = ()) -> Any:
     """The encoder with trainable low-rank matrices beside its own weights, which are frozen.
 
     Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
@@ -50,14 +79,20 @@ def with_lora(encoder: nn.Module, model: ModelArguments) -> Any:
         encoder: the model as it was loaded.
         model: rank, alpha, dropout, and the modules that are adapted (`--target_modules`), trained as they are
             (`--modules_to_save`) or taken from an earlier adapter (`--from_peft`).
+        added: ids of tokens whose rows in the embeddings are trained and are part of the adapter.
 
     Raises:
         UsageError: the encoder has no such modules, or the adapter cannot be loaded.
     """
-    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+    from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
 
     if model.from_peft is not None:
         try:
+            if _tokens_of(PeftConfig.from_pretrained(model.from_peft)) != list(added):
+                raise UsageError(
+                    f"--from_peft {model.from_peft}: its run had other special tokens beside those of the model; give "
+                    "the same --additional_special_tokens"
+                )
             return PeftModel.from_pretrained(encoder, model.from_peft, is_trainable=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(f"--from_peft {model.from_peft}: no adapter for this model: {error}") from error
@@ -68,6 +103,7 @@ def with_lora(encoder: nn.Module, model: ModelArguments) -> Any:
         lora_dropout=model.lora_dropout,
         target_modules=list(model.target_modules),
         modules_to_save=list(model.modules_to_save) if model.modules_to_save else None,
+        trainable_token_indices=list(added) or None,
     )
     try:
         return get_peft_model(encoder, config)
@@ -95,7 +131,9 @@ def write_trained(model: BiEncoder, directory: Path, *, merged: bool) -> None:
         copy.deepcopy(adapted).merge_and_unload().save_pretrained(directory)
     else:
         (directory / "config.json").unlink()  # The adapter names the model that it belongs to.
-        adapted.save_pretrained(directory)
+        # PEFT would add all embeddings where some were added, which the adapter has anyway.
+        tokens = _tokens_of(adapted.peft_config[adapted.active_adapter])
+        adapted.save_pretrained(directory, save_embedding_layers=False if tokens else "auto")
 
 
 def write_settings(adapted: Any, directory: Path) -> None:
@@ -125,8 +163,10 @@ def load_merged(source: str, load_base: Callable[[str], Any], trust_remote_code:
 
     try:
         if (Path(source) / _ADAPTER_FILE).is_file():
-            base = str(PeftConfig.from_pretrained(source).base_model_name_or_path)
-            adapted: Any = PeftModel.from_pretrained(load_base(base), source)
+            settings = PeftConfig.from_pretrained(source)
+            encoder = load_base(str(settings.base_model_name_or_path))
+            _grow(encoder, 1 + max(_tokens_of(settings), default=-1))
+            adapted: Any = PeftModel.from_pretrained(encoder, source)
         else:
             settings = PeftConfig.from_pretrained(str(Path(source) / _SETTINGS_DIRECTORY))
             config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -141,3 +181,8 @@ def load_merged(source: str, load_base: Callable[[str], Any], trust_remote_code:
     merged = adapted.merge_and_unload()
     merged.name_or_path = source  # an adapter that is trained on top belongs to this model, not to the one below
     return merged
+
+
+def _tokens_of(settings: Any) -> list[int]:
+    """The ids of the tokens whose rows in the embeddings an adapter has."""
+    return list(getattr(settings, "trainable_token_indices", None) or ())

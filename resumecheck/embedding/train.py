@@ -70,6 +70,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
             if "position_embeddings" in name:
                 parameter.requires_grad_(False)
     tokenizer = load_tokenizer(model.tokenizer_name or source, **options)
+    added = lora.add_special_tokens(encoder, tokenizer, model.additional_special_tokens or ())
     usual = "last_token" if lora.is_decoder(encoder.config) else "cls"
     pooling = training.sentence_pooling_method or read_settings(source, pooling=usual).sentence_pooling_method
     adapted = lora.uses_lora(model, encoder.config)
@@ -107,7 +108,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
         )
     return EmbeddingTrainer(
         BiEncoder(
-            lora.with_lora(encoder, model) if adapted else encoder,
+            lora.with_lora(encoder, model, added) if adapted else encoder,
             pooling=pooling,
             normalize=training.normalize_embeddings,
         ),
