@@ -209,6 +209,8 @@ def load_train_dataset(
         needs_categories=settings.has_examples(CLUSTERING),
         cache_path=cache_path,
     )
+    if same_dataset is None and rows.data.column("batch_size").null_count < len(rows):
+        _LOG.warning("batch_size in the data has no effect: batches are mixed; give --same_dataset_within_batch True")
     bounds = np.searchsorted(rows.data.column("file").to_numpy(), np.arange(len(files) + 1))
     sizes = np.diff(bounds)
     if max_examples is not None and sizes.max() > max_examples:
