@@ -296,8 +296,7 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
     if not training.temperature > 0:
         raise UsageError(f"--temperature {training.temperature}: expected a number above 0")
     for name in ("query_instruction_format", "passage_instruction_format"):
-        if not joins_two(getattr(data, name)):
-            raise UsageError(f"--{name} {getattr(data, name)!r}: expected a text with two {{}}: instruction and text")
+        check_template(name, getattr(data, name))
     _check_examples(data)
     for kind in training.allow_missing_state:
         if kind not in OPTIONAL:
@@ -331,8 +330,17 @@ def _in_context(data: DataArguments) -> bool:
     return data.retrieval_use_examples is not None or data.icl_suffix_str is not None
 
 
-def joins_two(template: str) -> bool:
-    """Whether a template has a place for an instruction and one for a text."""
+def check_template(option: str, template: str) -> None:
+    """Whether a template has a place for an instruction and one for a text.
+
+    Raises:
+        UsageError: it has not, naming the option.
+    """
+    if not _joins_two(template):
+        raise UsageError(f"--{option} {template!r}: expected a text with two {{}}: instruction and text")
+
+
+def _joins_two(template: str) -> bool:
     try:
         return template.count("{}") == 2 and bool(template.format("a", "b"))
     except (ValueError, LookupError):  # another brace in it

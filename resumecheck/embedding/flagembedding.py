@@ -55,6 +55,13 @@ _NO_GENERATING_RERANKER = "rerankers are models of sequence classification with 
 
 #: command -> the script of FlagEmbedding that does the same, and the script's options.
 SCRIPTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mine": ("hn_mine", (
+        "input_file", "output_file", "candidate_pool", "range_for_sampling", "negative_number", "use_gpu_for_searching",
+        "search_batch_size", "embedder_name_or_path", "embedder_model_class", "normalize_embeddings", "pooling_method",
+        "use_fp16", "devices", "query_instruction_for_retrieval", "query_instruction_format_for_retrieval",
+        "examples_for_task", "examples_instruction_format", "trust_remote_code", "cache_dir", "batch_size",
+        "embedder_query_max_length", "embedder_passage_max_length",
+    )),
     "score": ("add_reranker_score", (
         "input_file", "output_file", "use_fp16", "use_bf16", "devices", "trust_remote_code", "reranker_name_or_path",
         "reranker_model_class", "reranker_peft_path", "query_instruction_for_rerank",
@@ -66,6 +73,17 @@ SCRIPTS: dict[str, tuple[str, tuple[str, ...]]] = {
 #: command -> option of its script -> why it is refused, and what to give instead.
 REFUSED_BY: dict[str, dict[str, str]] = {
     "train": NOT_CARRIED_OVER,
+    "mine": {
+        "embedder_model_class": "the directory of a model says what it is; leave the option out",
+        "use_fp16": _IN_FLOAT32,
+        "devices": _DEVICES,
+        "trust_remote_code": "train or export the model to a directory that needs no code of its own",
+        "cache_dir": "give the directory of the model; for one from the hub, set the environment variable HF_HOME",
+        **dict.fromkeys(
+            ("examples_for_task", "examples_instruction_format"),
+            "queries are embedded without examples, as in one of six of training; leave the option out",
+        ),
+    },
     "score": {
         "use_fp16": _IN_FLOAT32,
         "use_bf16": _IN_FLOAT32,
@@ -81,9 +99,10 @@ REFUSED_BY: dict[str, dict[str, str]] = {
 
 def understood_by(command: str) -> dict[str, str]:
     """The options of a command that does what a script does -> their help."""
+    from resumecheck.embedding.mine import MineArguments
     from resumecheck.embedding.score import ScoreArguments
 
-    options = {"score": ScoreArguments}[command]
+    options = {"mine": MineArguments, "score": ScoreArguments}[command]
     return {field.name: field.metadata.get("help", "") for field in dataclasses.fields(options)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from resumecheck.embedding.arguments import joins_two, run_command
+from resumecheck.embedding.arguments import check_template, run_command
 from resumecheck.embedding.in_context import cut
 from resumecheck.embedding.jsonl import output_path, read_objects, write_objects
 from resumecheck.embedding.model import load_tokenizer, longest_input
@@ -78,10 +78,7 @@ def score(options: ScoreArguments) -> list[dict[str, Any]]:
     if options.reranker_batch_size < 1:
         raise UsageError(f"--reranker_batch_size {options.reranker_batch_size}: expected 1 or more")
     for name in ("query_instruction_format_for_rerank", "passage_instruction_format_for_rerank"):
-        if not joins_two(getattr(options, name)):
-            raise UsageError(
-                f"--{name} {getattr(options, name)!r}: expected a text with two {{}}: instruction and text"
-            )
+        check_template(name, getattr(options, name))
     rows = read_objects("input_file", options.input_file, {"query": str, "pos": list})
     reranker = load_reranker(options)
     pairs = {(row["query"], text): 0.0 for row in rows for field in ("pos", "neg") for text in row.get(field) or ()}

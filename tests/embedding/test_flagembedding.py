@@ -18,7 +18,10 @@ from resumecheck.embedding.train import build_trainer, main
 from tests.embedding import tiny
 
 #: The options that a command cannot do without.
-NEEDED = {"score": ("input_file", "output_file", "reranker_name_or_path")}
+NEEDED = {
+    "mine": ("input_file", "output_file", "embedder_name_or_path"),
+    "score": ("input_file", "output_file", "reranker_name_or_path"),
+}
 NAMES = [name for names in FAMILIES.values() for name in names]
 
 
