@@ -199,18 +199,23 @@ def load_encoder(
 
 
 def load_tokenizer(source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a directory or hub name.
+    """The tokenizer of a directory or hub name; one without a token to pad with, as many decoders have, gets one.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it has no token that could be used to pad.
     """
     options = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
     try:
-        return AutoTokenizer.from_pretrained(source, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"--model_name_or_path {source}: no tokenizer could be loaded: {_first_lines(error)}"
         ) from error
+    if tokenizer.pad_token is None:  # no vector depends on it
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        if tokenizer.pad_token is None:
+            raise UsageError(f"--model_name_or_path {source}: its tokenizer has no token to pad with, `pad_token`")
+    return tokenizer
 
 
 @torch.inference_mode()
