@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from resumecheck.embedding.arguments import check_template, run_command
 from resumecheck.embedding.in_context import cut
 from resumecheck.embedding.jsonl import output_path, read_objects, write_objects
+from resumecheck.embedding.lora import is_decoder
 from resumecheck.embedding.model import load_tokenizer, longest_input
 from resumecheck.embedding.settings import joined
 from resumecheck.errors import UsageError
@@ -151,6 +152,11 @@ def load_reranker(options: ScoreArguments) -> Reranker:
         )
     if model.config.num_labels != 1:
         raise UsageError(f"--reranker_name_or_path {source}: expected one output, it has {model.config.num_labels}")
+    if is_decoder(model.config) and model.config.pad_token_id is None:
+        raise UsageError(
+            f"--reranker_name_or_path {source}: its configuration has no `pad_token_id`, by which a decoder finds the "
+            "end of a text in a batch; add it"
+        )
     tokenizer = load_tokenizer(source, **given)
     positions = longest_input(model.base_model)
     longest = min(_LONGEST, positions or _LONGEST)

@@ -204,6 +204,15 @@ def test_a_model_with_two_outputs_is_no_reranker(data, tmp_path, capfd):
     assert "expected one output, it has 2" in capfd.readouterr().err
 
 
+def test_a_decoder_that_could_not_find_the_end_of_a_text_is_refused(data, tmp_path, capfd):
+    from transformers import LlamaForSequenceClassification
+
+    decoder = tiny.write_decoder(tmp_path / "decoder")
+    LlamaForSequenceClassification.from_pretrained(decoder, num_labels=1).save_pretrained(decoder)
+    assert score({"input_file": data, "output_file": tmp_path / "scored.jsonl"}, decoder) == 2
+    assert "its configuration has no `pad_token_id`" in capfd.readouterr().err
+
+
 def test_a_score_that_is_no_number_is_an_error(reranker, data, tmp_path, capfd):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
