@@ -7,6 +7,7 @@ the tables say, or where an option is neither understood nor refused by name.
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "flagembedding.md"
@@ -48,6 +49,13 @@ NOT_CARRIED_OVER: dict[str, str] = {
     **dict.fromkeys(FAMILIES["M3"], _NO_M3),
 }
 
+
+#: family -> what to know before a command line for it is used.
+_NOTES = {
+    "in-context learning": "FlagEmbedding trains with examples where its module for them is started, and takes them "
+    "from the batch. Here `--retrieval_use_examples True` asks for them, they come from the file of a row, and batches "
+    "may be mixed. `\\n` in `--icl_suffix_str` means a line break, as it does in the formats of instructions.",
+}
 
 _IN_FLOAT32 = "vectors and scores are computed in float32, whatever the machine; leave the option out"
 _DEVICES = "a GPU is used where there is one; set the environment variable CUDA_VISIBLE_DEVICES to choose"
@@ -131,7 +139,8 @@ def page() -> str:
         "The options of transformers' `TrainingArguments` are understood as well.",
     ]
     for family, names in FAMILIES.items():
-        lines += ["", f"## For {family}", "", *_table(names, helps, NOT_CARRIED_OVER)]
+        notes = [*textwrap.wrap(_NOTES[family], 120, break_long_words=False), ""] if family in _NOTES else []
+        lines += ["", f"## For {family}", "", *notes, *_table(names, helps, NOT_CARRIED_OVER)]
     for command, (script, names) in SCRIPTS.items():
         lines += ["", f"## `resumecheck {command}`, for the script `{script}`", ""]
         lines += _table(names, understood_by(command), REFUSED_BY[command])

@@ -81,6 +81,15 @@ def test_every_other_row_is_an_example_as_often(load):
     assert all(70 < count < 130 for count in found.values())  # 100 are expected, their deviation is 7
 
 
+def test_which_row_is_the_first_example_does_not_depend_on_how_many_there_are(load):
+    dataset = load(tiny.rows(7))  # six others, as there are six numbers of examples
+    queries = [dataset[SampleId(0, row)].query for row in range(7)]
+    found = [dataset[SampleId(epoch, 0)].examples for epoch in range(200)]
+    for count in range(1, 6):
+        firsts = {queries.index(examples[0].query) for examples in found if len(examples) == count}
+        assert firsts == set(range(1, 7))
+
+
 def test_the_examples_of_a_row_depend_on_seed_and_epoch_and_on_nothing_else(load):
     dataset, again = load(tiny.rows(20)), load(tiny.rows(20))
     ids = [SampleId(epoch, row) for epoch in (0, 1) for row in range(20)]
