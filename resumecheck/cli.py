@@ -31,6 +31,7 @@ TRAINER_COMMANDS = {
     "train": ("fine-tune a text embedding model; its resume is exact", "resumecheck.embedding.train"),
     "evaluate": ("nDCG, MRR and recall of an embedding model", "resumecheck.embedding.evaluate"),
     "mine": ("hard negatives, from what an embedding model ranks next to a query", "resumecheck.embedding.mine"),
+    "score": ("add a reranker's scores to training data, for distillation", "resumecheck.embedding.score"),
     "split": ("sort training data into files by the length of its texts", "resumecheck.embedding.split"),
     "export": ("write an embedding model for sentence-transformers", "resumecheck.embedding.export"),
 }

@@ -92,6 +92,7 @@ class TestHelp:
             "train",
             "evaluate",
             "mine",
+            "score",
             "split",
             "export",
             "0 equivalent",

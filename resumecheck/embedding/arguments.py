@@ -14,12 +14,16 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from transformers.utils.logging import disable_progress_bar
 
 from resumecheck.embedding.checkpoint import OPTIONAL
-from resumecheck.embedding.flagembedding import NOT_CARRIED_OVER
+from resumecheck.embedding.flagembedding import REFUSED_BY
+from resumecheck.embedding.in_context import KEPT_FOR_QUERY
 from resumecheck.embedding.losses.distillation import KD_LOSS_TYPES
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
 
 USAGE_STATUS = 2
+
+
+_EXAMPLE_LENGTHS = (EmbeddingSettings.example_query_max_len, EmbeddingSettings.example_passage_max_len)
 
 
 def _option(help_text: str, default: Any = None, **metadata: Any) -> Any:
@@ -49,6 +53,12 @@ class ModelArguments:
     )
     modules_to_save: list[str] | None = dataclasses.field(
         default=None, metadata={"help": "names of modules that are trained as they are beside LoRA"}
+    )
+    additional_special_tokens: list[str] | None = dataclasses.field(
+        default=None,
+        metadata={
+            "help": "tokens to add to tokenizer and embeddings; with LoRA, their embeddings are trained beside it"
+        },
     )
     from_peft: str | None = _option("go on from the adapter in this directory")
     save_merged_lora_model: bool = _option(
@@ -82,6 +92,16 @@ class DataArguments:
     query_instruction_format: str = _option("how instruction and query are joined", "{}{}")
     passage_instruction_for_retrieval: str | None = _option("text put before each passage")
     passage_instruction_format: str = _option("how instruction and passage are joined", "{}{}")
+    retrieval_use_examples: bool | None = _option(
+        "train with examples before a query, drawn from the other rows of its file (BGE-EN-ICL); with false, only "
+        "symmetric data has them. They leave 512 tokens of --query_max_len to the query (default: no examples)"
+    )
+    icl_suffix_str: str | None = _option(
+        "text after a query, and between an example and its answer (default with examples: `\\nResponse:`); given "
+        "alone, it asks for examples"
+    )
+    example_query_max_len: int = _option("longest query of an example in tokens", _EXAMPLE_LENGTHS[0])
+    example_passage_max_len: int = _option("longest answer of an example in tokens", _EXAMPLE_LENGTHS[1])
     knowledge_distillation: bool = _option(
         "learn from the scores of a teacher, `pos_scores` and `neg_scores` in the data", False
     )
@@ -198,6 +218,8 @@ _LEAST = {
     "drop_threshold": 0,
     "query_max_len": 1,
     "passage_max_len": 1,
+    "example_query_max_len": 1,
+    "example_passage_max_len": 1,
     "pad_to_multiple_of": 1,
     "per_device_train_batch_size": 1,
     "gradient_accumulation_steps": 1,
@@ -227,8 +249,9 @@ class ArgumentParser(HfArgumentParser):
             raise UsageError(" ".join(str(error).split())) from error
         if parsed[-1]:
             name = parsed[-1][0].partition("=")[0].removeprefix("--")
-            if name in NOT_CARRIED_OVER:
-                raise UsageError(f"--{name} cannot be used here: {NOT_CARRIED_OVER[name]}")
+            refused = REFUSED_BY.get(self.prog.rpartition(" ")[2], {})
+            if name in refused:
+                raise UsageError(f"--{name} cannot be used here: {refused[name]}")
             self.error(f"unknown option: {' '.join(parsed[-1])}")
         return parsed[:-1]
 
@@ -295,8 +318,8 @@ def check_arguments(model: ModelArguments, data: DataArguments, training: Embedd
     if not training.temperature > 0:
         raise UsageError(f"--temperature {training.temperature}: expected a number above 0")
     for name in ("query_instruction_format", "passage_instruction_format"):
-        if not _joins_two(getattr(data, name)):
-            raise UsageError(f"--{name} {getattr(data, name)!r}: expected a text with two {{}}: instruction and text")
+        check_template(name, getattr(data, name))
+    _check_examples(data)
     for kind in training.allow_missing_state:
         if kind not in OPTIONAL:
             raise UsageError(f"--allow_missing_state {kind}: expected one or more of {', '.join(OPTIONAL)}")
@@ -332,6 +355,35 @@ def _check_heads(model: ModelArguments, training: EmbeddingTrainingArguments) ->
         )
 
 
+def _check_examples(data: DataArguments) -> None:
+    lengths = (data.example_query_max_len, data.example_passage_max_len)
+    if not _in_context(data) and lengths != _EXAMPLE_LENGTHS:
+        raise UsageError(
+            "--example_query_max_len and --example_passage_max_len have no effect without examples; give "
+            "--retrieval_use_examples True as well, or none of them"
+        )
+    if _in_context(data) and data.retrieval_use_examples is not False and data.query_max_len <= KEPT_FOR_QUERY:
+        raise UsageError(
+            f"--query_max_len {data.query_max_len}: no example would fit, {KEPT_FOR_QUERY} tokens are left to the query"
+            f"\nGive more than {KEPT_FOR_QUERY}, or --retrieval_use_examples False to train on queries with the suffix "
+            "alone."
+        )
+
+
+def _in_context(data: DataArguments) -> bool:
+    return data.retrieval_use_examples is not None or data.icl_suffix_str is not None
+
+
+def check_template(option: str, template: str) -> None:
+    """Whether a template has a place for an instruction and one for a text.
+
+    Raises:
+        UsageError: it has not, naming the option.
+    """
+    if not _joins_two(template):
+        raise UsageError(f"--{option} {template!r}: expected a text with two {{}}: instruction and text")
+
+
 def _joins_two(template: str) -> bool:
     try:
         return template.count("{}") == 2 and bool(template.format("a", "b"))
@@ -350,4 +402,8 @@ def settings_of(data: DataArguments, training: EmbeddingTrainingArguments, pooli
         query_instruction_format=data.query_instruction_format,
         passage_instruction_for_retrieval=data.passage_instruction_for_retrieval,
         passage_instruction_format=data.passage_instruction_format,
+        icl_suffix_str=r"\nResponse:" if _in_context(data) and data.icl_suffix_str is None else data.icl_suffix_str,
+        retrieval_use_examples=_in_context(data) and data.retrieval_use_examples is not False,
+        example_query_max_len=data.example_query_max_len,
+        example_passage_max_len=data.example_passage_max_len,
     )

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from resumecheck.embedding.dataset import Sample
+from resumecheck.embedding.in_context import Example, asked
 from resumecheck.embedding.settings import EmbeddingSettings
 
 Tokens = dict[str, torch.Tensor]
@@ -32,8 +33,12 @@ class Collator:
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """A batch of tensors."""
-        queries = [sample.query for sample in samples]
-        passages = [passage for sample in samples for passage in sample.passages]
+        queries = [self._asked(sample.query, self.settings.query_max_len, sample.examples) for sample in samples]
+        passages = [
+            self._asked(passage, self.settings.passage_max_len) if sample.passages_as_queries else passage
+            for sample in samples
+            for passage in sample.passages
+        ]
         batch: dict[str, Any] = {
             "queries": self._tokens(queries, self.settings.query_max_len),
             "passages": self._tokens(passages, self.settings.passage_max_len),
@@ -44,6 +49,9 @@ class Collator:
             scores = [sample.teacher or [math.nan] * len(sample.passages) for sample in samples]
             batch["teacher_scores"] = torch.tensor([score for row in scores for score in row], dtype=torch.float32)
         return batch
+
+    def _asked(self, query: str, longest: int, examples: Sequence[Example] = ()) -> str:
+        return asked(self.tokenizer, self.settings, query, longest, examples)
 
     def _tokens(self, texts: list[str], longest: int) -> Tokens:
         return tokenize(self.tokenizer, texts, longest, self.pad_to_multiple_of)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 #: What a draw is for. Two purposes never share numbers.
-ORDER, POSITIVE, NEGATIVES, SHUFFLE, SUBSET, ORDER_IN_POOL, ORDER_OF_BATCHES = range(7)
+ORDER, POSITIVE, NEGATIVES, SHUFFLE, SUBSET, ORDER_IN_POOL, ORDER_OF_BATCHES, EXAMPLES = range(8)
 
 
 def words(count: int, *, seed: int, purpose: int, epoch: int, row: int = 0) -> np.ndarray:
@@ -22,3 +22,14 @@ def words(count: int, *, seed: int, purpose: int, epoch: int, row: int = 0) -> n
 def permutation(size: int, *, seed: int, purpose: int, epoch: int, row: int = 0) -> np.ndarray:
     """The numbers from 0 to `size` - 1 in random order."""
     return np.argsort(words(size, seed=seed, purpose=purpose, epoch=epoch, row=row), kind="stable")
+
+
+def distinct(drawn: np.ndarray, size: int) -> list[int]:
+    """For each word another number below `size`, as drawing without putting back gives them; at most `size` words."""
+    taken: list[int] = []
+    for word in drawn.tolist():
+        number = word % (size - len(taken))
+        for before in sorted(taken):  # count on over those that are gone
+            number += number >= before
+        taken.append(number)
+    return taken

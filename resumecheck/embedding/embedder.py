@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from resumecheck.embedding.in_context import asked
 from resumecheck.embedding.model import BiEncoder, check_lengths, encode, load_encoder, load_tokenizer, longest_input
 from resumecheck.embedding.settings import EmbeddingSettings, read_settings
 
@@ -23,7 +24,9 @@ class Embedder:
 
     def queries(self, texts: Sequence[str], *, batch_size: int) -> torch.Tensor:
         """The embeddings [len(texts), dim] of queries."""
-        return self._encode([self.settings.query_text(text) for text in texts], self.settings.query_max_len, batch_size)
+        longest = self.settings.query_max_len
+        queries = [asked(self.tokenizer, self.settings, self.settings.query_text(text), longest) for text in texts]
+        return self._encode(queries, longest, batch_size)
 
     def passages(self, texts: Sequence[str], *, batch_size: int) -> torch.Tensor:
         """The embeddings [len(texts), dim] of passages."""

@@ -45,12 +45,15 @@ def export(source: str, output_dir: Path) -> None:
     """
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UsageError(f"--output_dir {output_dir}: expected an empty directory or a new name")
-    if (Path(source) / "adapter_config.json").is_file():
-        raise UsageError(f"--model_name_or_path {source}: an adapter alone; give the directory of the merged model")
     problem = checkpoint.weights_defect(Path(source))
     if problem is not None:
         raise UsageError(f"--model_name_or_path {source}: {problem}")
     settings = read_settings(source)
+    if settings.icl_suffix_str is not None:
+        raise UsageError(
+            f"--model_name_or_path {source}: its queries end with a suffix (--icl_suffix_str), for which "
+            "sentence-transformers has no place"
+        )
     prompts = {
         "query": _prompt("query", settings.query_instruction_for_retrieval, settings.query_instruction_format),
         "document": _prompt("passage", settings.passage_instruction_for_retrieval, settings.passage_instruction_format),

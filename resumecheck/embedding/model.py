@@ -6,6 +6,7 @@ they are read back strictly: a name that is missing or not known is an error, ne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from resumecheck.embedding import lora
 from resumecheck.embedding.collator import Tokens, tokenize
 from resumecheck.embedding.heads import Heads, heads_in
 from resumecheck.embedding.lengths import embed_by_length
@@ -100,7 +102,11 @@ class BiEncoder(nn.Module):
 
     def write(self, directory: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write configuration and weights; `weights` are those of this module where a launcher has gathered them."""
+        for stale in directory.glob("adapter_*"):  # of an earlier run: whoever loads would put it on top
+            stale.unlink()
         self.encoder.config.save_pretrained(directory)
+        if self.adapted:
+            lora.write_settings(self.encoder, directory)
         path, metadata = str(directory / WEIGHTS_FILE), {"format": "pt"}
         if weights is None:
             safetensors.torch.save_model(self.encoder, path, metadata=metadata)
@@ -205,33 +211,45 @@ def check_dimensions(encoder: nn.Module, dimensions: Sequence[int]) -> None:
 def load_encoder(
     source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False, attention: str | None = None
 ) -> Any:
-    """The encoder of a directory or hub name, in float32.
+    """The encoder of a directory or hub name, in float32; LoRA is merged into it.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or weights are missing.
     """
     options: dict[str, Any] = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
     if attention is not None:
         options["attn_implementation"] = attention
     try:
-        return AutoModel.from_pretrained(source, **options).float()
+        if lora.is_adapted(source):
+            again = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code, "attention": attention}
+            return lora.load_merged(source, functools.partial(load_encoder, **again), trust_remote_code)
+        encoder, facts = AutoModel.from_pretrained(source, output_loading_info=True, **options)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(f"--model_name_or_path {source}: no model could be loaded: {_first_lines(error)}") from error
+    missing = sorted(name for name in facts["missing_keys"] if not name.startswith("pooler."))
+    if missing:  # transformers draws them at random
+        raise UsageError(f"--model_name_or_path {source}: the directory has no weights for {_some(missing)}")
+    return encoder.float()
 
 
 def load_tokenizer(source: str, *, cache_dir: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a directory or hub name.
+    """The tokenizer of a directory or hub name; one without a token to pad with, as many decoders have, gets one.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it has no token that could be used to pad.
     """
     options = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
     try:
-        return AutoTokenizer.from_pretrained(source, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"--model_name_or_path {source}: no tokenizer could be loaded: {_first_lines(error)}"
         ) from error
+    if tokenizer.pad_token is None:  # no vector depends on it
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+        if tokenizer.pad_token is None:
+            raise UsageError(f"--model_name_or_path {source}: its tokenizer has no token to pad with, `pad_token`")
+    return tokenizer
 
 
 @torch.inference_mode()

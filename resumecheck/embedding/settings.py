@@ -20,6 +20,9 @@ _SENTENCE_TRANSFORMERS_NAMES = {
 }
 _SENTENCE_TRANSFORMERS_MODES = {"cls": "cls", "mean": "mean", "lasttoken": "last_token"}
 
+#: Types of rows whose queries have examples wherever there are any.
+_ALWAYS_WITH_EXAMPLES = ("symmetric_sts", "symmetric_clustering", "symmetric_class")
+
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingSettings:
@@ -33,18 +36,32 @@ class EmbeddingSettings:
     query_instruction_format: str = "{}{}"
     passage_instruction_for_retrieval: str | None = None
     passage_instruction_format: str = "{}{}"
+    #: Stands between a query and its answer; None where queries have no examples (see `in_context.py`).
+    icl_suffix_str: str | None = None
+    retrieval_use_examples: bool = False
+    example_query_max_len: int = 64
+    example_passage_max_len: int = 96
+
+    @property
+    def query_suffix(self) -> str | None:
+        """`icl_suffix_str` with its line breaks."""
+        return None if self.icl_suffix_str is None else _with_line_breaks(self.icl_suffix_str)
+
+    def has_examples(self, row_type: str | None) -> bool:
+        """Whether queries of a type of row have examples: where no retrieval has, symmetric data still does."""
+        return self.icl_suffix_str is not None and (self.retrieval_use_examples or row_type in _ALWAYS_WITH_EXAMPLES)
 
     def query_text(self, query: str, prompt: str | None = None) -> str:
         """The query with its instruction; a `prompt` takes the place of an instruction that is set."""
         instruction = self.query_instruction_for_retrieval
         if instruction is None:
             return query
-        return _joined(self.query_instruction_format, instruction if prompt is None else prompt, query)
+        return joined(self.query_instruction_format, instruction if prompt is None else prompt, query)
 
     def passage_text(self, passage: str) -> str:
         """The passage with its instruction."""
         instruction = self.passage_instruction_for_retrieval
-        return passage if instruction is None else _joined(self.passage_instruction_format, instruction, passage)
+        return passage if instruction is None else joined(self.passage_instruction_format, instruction, passage)
 
     def write(self, directory: Path) -> None:
         """Record the settings in a model directory."""
@@ -88,6 +105,11 @@ def _pooling_of_sentence_transformers(directory: Path) -> str | None:
     return None
 
 
-def _joined(template: str, instruction: str, text: str) -> str:
-    # A command line cannot hold a line break, so `\n` in a format means one.
-    return template.replace("\\n", "\n").format(instruction, text)
+def joined(template: str, instruction: str, text: str) -> str:
+    """Instruction and text, as a template with two `{}` says."""
+    return _with_line_breaks(template).format(instruction, text)
+
+
+def _with_line_breaks(text: str) -> str:
+    # A command line cannot hold a line break, so `\n` means one.
+    return text.replace("\\n", "\n")

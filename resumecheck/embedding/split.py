@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.embedding.arguments import run_command
-from resumecheck.embedding.dataset import find_files
 from resumecheck.embedding.model import load_tokenizer
+from resumecheck.embedding.rows import find_files
 from resumecheck.errors import UsageError
 
 #: Rows that are tokenized at a time.

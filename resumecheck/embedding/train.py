@@ -22,6 +22,7 @@ from resumecheck.embedding.arguments import (
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import SameDataset, load_train_dataset
 from resumecheck.embedding.heads import load_heads
+from resumecheck.embedding.in_context import check_room
 from resumecheck.embedding.model import BiEncoder, check_dimensions, check_lengths, load_encoder, load_tokenizer
 from resumecheck.embedding.sampler import steps_of
 from resumecheck.embedding.settings import read_settings
@@ -70,6 +71,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
             if "position_embeddings" in name:
                 parameter.requires_grad_(False)
     tokenizer = load_tokenizer(model.tokenizer_name or source, **options)
+    added = lora.add_special_tokens(encoder, tokenizer, model.additional_special_tokens or ())
     usual = "last_token" if lora.is_decoder(encoder.config) else "cls"
     pooling = training.sentence_pooling_method or read_settings(source, pooling=usual).sentence_pooling_method
     adapted = lora.uses_lora(model, encoder.config)
@@ -89,6 +91,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
             encoder.requires_grad_(False)
     settings = settings_of(data, training, pooling)
     check_lengths(encoder, settings)
+    check_room(tokenizer, settings)
     check_dimensions(encoder, training.mrl_dims)
     same_dataset = None
     if data.same_dataset_within_batch:
@@ -120,7 +123,7 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
         )
     return EmbeddingTrainer(
         BiEncoder(
-            lora.with_lora(encoder, model) if adapted else encoder,
+            lora.with_lora(encoder, model, added) if adapted else encoder,
             pooling=pooling,
             normalize=training.normalize_embeddings,
             heads=heads,

@@ -46,3 +46,18 @@ def build_with_counted_batches(output_dir, *, directory, **changes):
     batches = iter(range(1_000))
     trainer.distills_itself = lambda: next(batches) > trainer.args.self_distill_start_step
     return trainer
+
+
+def build_with_global_examples(output_dir, *, directory, **changes):
+    """Broken on purpose: in-context examples come from the global random stream, as in FlagEmbedding."""
+    import random
+
+    from resumecheck.embedding.dataset import TrainDataset
+
+    class GlobalExamples(TrainDataset):
+        def _examples(self, row, key):
+            return [self._example(random.choice(range(4)), key)]
+
+    trainer = build(output_dir, directory=directory, **changes)
+    trainer.data.__class__ = GlobalExamples
+    return trainer

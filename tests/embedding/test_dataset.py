@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from resumecheck.embedding.dataset import Sample, find_files, load_train_dataset, read_rows
+from resumecheck.embedding.dataset import Sample, load_train_dataset
+from resumecheck.embedding.rows import find_files, read_rows
 from resumecheck.embedding.sampler import SampleId
 from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.errors import UsageError

@@ -65,6 +65,43 @@ def test_the_draws_are_a_function_of_the_seed(mined):
     assert mined(range_for_sampling="0-50", negative_number=3, seed=1) != first
 
 
+def test_negatives_do_not_depend_on_how_many_queries_are_searched_at_a_time(mined):
+    first = mined(range_for_sampling="2-40", negative_number=6)
+    for size in (1, 7):
+        assert mined(range_for_sampling="2-40", negative_number=6, search_batch_size=size) == first
+
+
+def test_settings_that_are_given_take_the_place_of_the_recorded_ones(mined, averaging):
+    given = {"range_for_sampling": "0-6", "negative_number": 6}
+    first = mined(**given)
+    settings = {"pooling_method": "last_token", "normalize_embeddings": False, "embedder_passage_max_length": 5}
+    instruction = {"query_instruction_for_retrieval": "ba", "query_instruction_format_for_retrieval": "{}: {}"}
+    changed = mined(**given, **settings, embedder_query_max_length=7, **instruction)
+    assert changed != first
+    EmbeddingSettings(
+        sentence_pooling_method="last_token",
+        normalize_embeddings=False,
+        query_max_len=7,
+        passage_max_len=5,
+        query_instruction_for_retrieval="ba",
+        query_instruction_format="{}: {}",
+    ).write(averaging)
+    assert mined(**given) == changed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_search_on_a_gpu_that_is_not_there_is_refused(encoder, data, tmp_path, capfd):
+    given = {"embedder_name_or_path": encoder, "input_file": data, "output_file": tmp_path / "mined.jsonl"}
+    assert command("mine", **given, use_gpu_for_searching=True) == 2
+    assert "--use_gpu_for_searching: there is no GPU" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_search_on_a_gpu_finds_the_same_negatives(mined):
+    given = {"range_for_sampling": "2-40", "negative_number": 6}
+    assert mined(**given, use_gpu_for_searching=True) == mined(**given)
+
+
 def test_negatives_come_from_the_pool_where_one_is_given(mined, tmp_path):
     pool = tiny.texts(12, seed=77)
     path = tiny.write_rows(tmp_path / "pool.jsonl", [{"text": text} for text in pool])
@@ -96,6 +133,10 @@ def test_a_row_that_cannot_be_mined_for_is_named(encoder, tmp_path, capfd, line,
     [
         ({"range_for_sampling": "9-3"}, "--range_for_sampling 9-3: expected two ranks, the lower first"),
         ({"negative_number": 0}, "--negative_number 0: expected 1 or more"),
+        ({"embedder_query_max_length": 0}, "--embedder_query_max_length 0: expected 1 or more"),
+        ({"embedder_passage_max_length": 65}, "--embedder_passage_max_length 65: the model has positions for 64"),
+        ({"query_instruction_format_for_retrieval": "{}"}, "--query_instruction_format_for_retrieval '{}': expected"),
+        ({"pooling_method": "max"}, "--pooling_method: invalid choice: 'max'"),
         ({"input_file": "absent.jsonl"}, "--input_file absent.jsonl: no such file"),
         ({"candidate_pool": "absent.jsonl"}, "--candidate_pool absent.jsonl: no such file"),
     ],

@@ -11,7 +11,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from resumecheck.embedding.dataset import find_files, load_train_dataset
+from resumecheck.embedding.dataset import load_train_dataset
+from resumecheck.embedding.rows import find_files
 from resumecheck.embedding.sampler import SampleId
 from resumecheck.embedding.settings import EmbeddingSettings
 from resumecheck.embedding.train import main

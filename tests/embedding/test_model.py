@@ -1,6 +1,8 @@
 import pytest
 import safetensors.torch
+import tokenizers
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from resumecheck.embedding.collator import Collator, tokenize
 from resumecheck.embedding.dataset import Sample
@@ -18,6 +20,41 @@ def model(encoder):
 @pytest.fixture
 def tokenizer(encoder):
     return load_tokenizer(str(encoder))
+
+
+# --- tokenizer -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_padding(tmp_path):
+    """A tokenizer without a token to pad with, which has these special tokens."""
+
+    def write(**special):
+        vocabulary = {word: place for place, word in enumerate([*special.values(), *tiny.WORDS])}
+        words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=special.get("unk_token")))
+        words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(tmp_path / "tokenizer")
+        return str(tmp_path / "tokenizer")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("special", "padding"),
+    [({"unk_token": "<unk>", "eos_token": "</s>"}, "<unk>"), ({"eos_token": "</s>"}, "</s>")],
+)
+def test_a_tokenizer_without_a_token_to_pad_with_gets_one_and_padding_is_masked(without_padding, special, padding):
+    tokenizer = load_tokenizer(without_padding(**special))
+    assert tokenizer.pad_token == padding
+    tokens = tokenize(tokenizer, ["ba be", "bi bo bu"], 8)
+    lengths = tokens["attention_mask"].sum(dim=1).tolist()
+    assert lengths == [2, 3]
+    assert (tokens["input_ids"] == tokenizer.pad_token_id).sum() == 1
+
+
+def test_a_tokenizer_that_has_nothing_to_pad_with_is_an_error(without_padding):
+    with pytest.raises(UsageError, match="its tokenizer has no token to pad with"):
+        load_tokenizer(without_padding())
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------------

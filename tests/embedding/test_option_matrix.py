@@ -68,9 +68,9 @@ def directories(tmp_path_factory):
         "c": ({"type": "symmetric_sts"}, 12),
     }
     found = {}
-    for family in FAMILIES:
+    for family, options in FAMILIES.items():
         found[family] = directory = tmp_path_factory.mktemp("matrix")
-        write = tiny.write_decoder if "lora_rank" in FAMILIES[family] else tiny.write_encoder
+        write = tiny.write_decoder if "lora_rank" in options else tiny.write_encoder
         write(directory / "encoder")
         for seed, (name, (fields, count)) in enumerate(files.items()):
             rows = [{**row, "pos": [text * 4 for text in row["pos"]], **scores} for row in tiny.rows(count, seed=seed)]

@@ -260,3 +260,24 @@ def test_data_sets_that_fill_no_batch_are_counted_in_a_warning(directory, caplog
     with caplog.at_level(logging.WARNING):
         build(directory, per_device_train_batch_size=10)
     assert "1 of 2 data sets are not used: too few rows for a batch" in caplog.text
+
+
+def test_a_batch_size_in_the_data_that_mixed_batches_ignore_is_said_once(tmp_path, caplog):
+    plain = tiny.write_rows(tmp_path / "plain.jsonl", tiny.rows(5))
+    sized = tiny.write_rows(tmp_path / "sized.jsonl", [{**row, "batch_size": 2} for row in tiny.rows(5)])
+
+    def warnings(paths, same_dataset):
+        caplog.clear()
+        load_train_dataset(
+            [str(path) for path in paths],
+            EmbeddingSettings(),
+            group_size=1,
+            seed=0,
+            cache_path=str(tmp_path / "cache"),
+            same_dataset=same_dataset,
+        )
+        return caplog.text.count("batch_size in the data has no effect: batches are mixed")
+
+    assert warnings([plain, sized], None) == 1
+    assert warnings([plain], None) == 0
+    assert warnings([plain, sized], SameDataset(4)) == 0

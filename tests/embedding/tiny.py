@@ -21,6 +21,14 @@ def write_decoder(directory: Path, *, seed: int = 0) -> Path:
     return _write_model(directory, seed, LlamaModel, LlamaConfig, num_key_value_heads=1)
 
 
+def write_reranker(directory: Path, *, seed: int = 0, **changes: object) -> Path:
+    """A BERT that scores pairs of texts; its weights are large, so that the scores differ."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    facts = {"num_labels": 1, "initializer_range": 0.5, **changes}
+    return _write_model(directory, seed, BertForSequenceClassification, BertConfig, **facts)
+
+
 def _write_model(directory: Path, seed: int, model, config, **more) -> Path:
     import torch
     from transformers import BertTokenizerFast
