@@ -32,17 +32,15 @@ EPOCHS, BATCH, RATE, TEMPERATURE = 2, 32, 2e-5, 0.05
 #: Longest passage in tokens, where it is trained on and where it is ranked.
 TRAINED_LENGTH, LENGTH = 128, 256
 
-#: Settings of this trainer that are tried with `--choose`; all rows of a query are one row with several positives.
+#: Settings of this trainer that are tried with `--choose`; with `by_query` all rows of a query are one row with several
+#: positives.
 CANDIDATES: dict[str, dict[str, Any]] = {
     "as above": {},
     "rows by query": {"by_query": True, "num_train_epochs": 12},
     "rows by query, 5e-5": {"by_query": True, "num_train_epochs": 12, "learning_rate": 5e-5},
-    "rows by query, 5e-5, a hard negative": {
-        "by_query": True,
-        "num_train_epochs": 6,
-        "learning_rate": 5e-5,
-        "train_group_size": 2,
-    },
+    "5e-5": {"learning_rate": 5e-5},
+    "5e-5, a hard negative": {"learning_rate": 5e-5, "train_group_size": 2},
+    "1e-4": {"learning_rate": 1e-4},
 }
 #: What `--choose` chose.
 CHOSEN = "rows by query"
@@ -56,7 +54,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="directory of the collection")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    parser.add_argument("--choose", action="store_true", help="try settings on a part of the training queries")
+    parser.add_argument(
+        "--choose", nargs="*", choices=list(CANDIDATES), help="try these settings on a part of the training queries"
+    )
     parser.add_argument("--sentence_transformers", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.sentence_transformers:
@@ -66,7 +66,7 @@ def main() -> int:
         parser.error(f"{options.data}: no train.jsonl is there")
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(options.data, Path(directory))
-        choose(bench) if options.choose else compare(bench, options.seeds)
+        compare(bench, options.seeds) if options.choose is None else choose(bench, options.choose)
     return 0
 
 
@@ -146,8 +146,8 @@ def compare(bench: Bench, seeds: Sequence[int]) -> None:
         print(f"{name}: mean {statistics.mean(figures):.4f}, from {min(figures):.4f} to {max(figures):.4f}")
 
 
-def choose(bench: Bench) -> None:
-    """Each candidate on the training queries that are held out."""
+def choose(bench: Bench, wanted: Sequence[str]) -> None:
+    """Each candidate that is wanted, or all, on the training queries that are held out."""
     queries = list(dict.fromkeys(row["query"] for row in bench.rows))
     held = set(queries[::HELD_OUT])
     rows = [row for row in bench.rows if row["query"] not in held]
@@ -162,6 +162,8 @@ def choose(bench: Bench) -> None:
     test = written(bench.directory / "held-out.jsonl", asked), qrels
     print(f"{len(held)} of {len(queries)} queries held out; untrained: {bench.measure(bench.encoder, *test):.4f}")
     for name, changes in CANDIDATES.items():
+        if wanted and name not in wanted:
+            continue
         started = time.perf_counter()
         figure = bench.measure(bench.train(rows, 0, **changes), *test)
         print(f"{name}: {figure:.4f} ({time.perf_counter() - started:.0f} s)", flush=True)
