@@ -41,9 +41,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "5e-5": {"learning_rate": 5e-5},
     "5e-5, a hard negative": {"learning_rate": 5e-5, "train_group_size": 2},
     "1e-4": {"learning_rate": 1e-4},
+    "a hard negative": {"train_group_size": 2},
+    "5e-5, two hard negatives": {"learning_rate": 5e-5, "train_group_size": 3},
 }
 #: What `--choose` chose.
-CHOSEN = "rows by query"
+CHOSEN = "5e-5, a hard negative"
 
 #: One row of a query in this many is held out by `--choose`.
 HELD_OUT = 5

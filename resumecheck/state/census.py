@@ -66,6 +66,7 @@ _ITERATORS = (
     *(itertools.cycle, itertools.count, itertools.islice, itertools.chain, itertools.repeat),
     *(enumerate, zip, map, filter),
 )
+_CONTAINERS: tuple[Any, ...] = (collections.OrderedDict, dict, list, tuple, set, frozenset, collections.deque)
 _IGNORED = (types.ModuleType, type(threading.Lock()), type(threading.RLock()), weakref.ref, property)
 
 
@@ -190,7 +191,14 @@ class _Walk:
         self.census.left_out[path] = why
 
     def visit(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
-        """Visit a value; `depth` counts levels inside libraries."""
+        """Visit a value; `depth` counts levels inside libraries. What cannot be read is left out, never an error."""
+        try:
+            self.visit_value(value, path, setter, depth)
+        except Exception as error:  # a proxy whose object is gone, a class that answers isinstance itself, ...
+            self.leave_out(path, f"cannot be read ({type(error).__name__})")
+
+    def visit_value(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
+        """What a value is decides how it is read."""
         if len(self.census.entries) >= MOST_ENTRIES:
             self.leave_out(path, f"more than {MOST_ENTRIES} values")
             return
@@ -216,8 +224,10 @@ class _Walk:
         elif isinstance(value, GENERATORS):
             self.record(path, f"{type(value).__name__} {digest(generator_state(value))}", path)
             self.census.units[path] = (value, setter)
-        elif isinstance(value, list | tuple | Mapping | set | frozenset | collections.deque):
+        elif isinstance(value, list | tuple | dict | set | frozenset | collections.deque):
             self.visit_container(value, path, setter, depth)
+            if getattr(value, "__dict__", None):
+                self.visit_object(value, path, setter, depth)
         else:
             self.visit_object(value, path, setter, depth)
 
@@ -248,16 +258,21 @@ class _Walk:
     # --- containers and objects -----------------------------------------------------------------------------------
 
     def visit_container(self, value: Any, path: str, setter: Setter | None, depth: int) -> None:
-        """A plain container is one unit; another is opened."""
+        """A plain container is one unit; another is opened.
+
+        Read by the methods of the built-in type: those of a subclass may load something, or count how often they are
+        called.
+        """
         if is_plain(value):
-            if len(value) > LONG_SEQUENCE and not isinstance(value, Mapping | set | frozenset):
+            if len(value) > LONG_SEQUENCE and not isinstance(value, dict | set | frozenset):
                 self.leave_out(path, f"the middle of {len(value)} elements")
             self.unit(value, path, setter)
             return
-        self.record(f"{path}.len", f"={len(value)}")
+        base = next(kind for kind in _CONTAINERS if isinstance(value, kind))
+        self.record(f"{path}.len", f"={base.__len__(value)}")
         if isinstance(value, set | frozenset):
             return
-        items = list(value.items()) if isinstance(value, Mapping) else list(enumerate(value))
+        items = list(base.items(value)) if isinstance(value, dict) else list(enumerate(base.__iter__(value)))
         if len(items) > LONG_SEQUENCE:
             self.leave_out(path, f"the middle of {len(items)} elements")
             items = items[:100] + items[-100:]
@@ -417,8 +432,6 @@ class _Walk:
                     if item is not None:
                         self.visit_hooks(item, f"{path}.{name}", depth)
                         self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
-        if isinstance(value, Mapping | list | collections.deque):
-            self.record(f"{path}.len", f"={len(value)}")
 
     def visit_hooks(self, value: Any, path: str, depth: int) -> None:
         """What hangs on a parameter: hooks of the backward pass, and Python attributes."""

@@ -211,3 +211,66 @@ def test_long_sequences_are_named_as_not_walked_to_the_end():
 def test_library_internals_are_bounded():
     census = take_census({"root": torch.nn.TransformerEncoderLayer(8, 2)})
     assert len(census.entries) < 2000
+
+
+class Reads(dict):
+    """A mapping that counts how often it is asked, as one that loads what it is asked for would."""
+
+    asked = 0
+
+    def __iter__(self):
+        self.asked += 1
+        return super().__iter__()
+
+    def items(self):
+        self.asked += 1
+        return super().items()
+
+    def __len__(self):
+        self.asked += 1
+        return super().__len__()
+
+
+def test_the_methods_of_a_container_are_not_called():
+    mapping = Reads(a=Holder(1, None))
+    mapping.extra = 5
+    entries = take_census({"root": Holder(mapping, None)}).entries
+    assert mapping.asked == 0
+    assert entries["root.value.len"] == "=1"
+    assert entries["root.value['a'].value"] == "=1"
+    assert entries["root.value.extra"] == "=5"
+
+
+class Vanished:
+    @property
+    def __class__(self):
+        raise ReferenceError("the object is gone")
+
+
+def test_what_cannot_be_read_is_left_out_and_the_rest_is_read():
+    holder = Holder(Vanished(), None)
+    holder.count = 3
+    census = take_census({"root": holder})
+    assert census.left_out["root.value"] == "cannot be read (ReferenceError)"
+    assert census.entries["root.count"] == "=3"
+
+
+def test_a_long_chain_of_objects_ends_without_an_error():
+    first = last = Holder(0, None)
+    for number in range(5_000):
+        last.next = Holder(number, None)
+        last = last.next
+    census = take_census({"root": first})
+    assert census.entries["root.next.value"] == "=0"
+    assert any("RecursionError" in why for why in census.left_out.values())
+
+
+def test_mappings_that_load_a_library_when_they_are_read_are_left_alone():
+    import sys
+
+    from transformers import MODEL_MAPPING
+
+    before = set(sys.modules)
+    entries = take_census({"module globals": Holder(MODEL_MAPPING, None)}).entries
+    assert entries
+    assert set(sys.modules) == before
