@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resumecheck.check import verify
+    from resumecheck.checkpoints.diagnosis import Diagnosis
+    from resumecheck.checkpoints.doctor import doctor
     from resumecheck.errors import ResumecheckError, ResumeDivergence, TargetError, UsageError
     from resumecheck.verdict import Divergence, Finding, ResumePoint, Verdict
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Diagnosis",
     "Divergence",
     "Finding",
     "ResumeDivergence",
@@ -26,10 +29,12 @@ __all__ = [
     "TargetError",
     "UsageError",
     "Verdict",
+    "doctor",
     "verify",
 ]
 
 _HOME = {
+    "Diagnosis": "resumecheck.checkpoints.diagnosis",
     "Divergence": "resumecheck.verdict",
     "Finding": "resumecheck.verdict",
     "ResumeDivergence": "resumecheck.errors",
@@ -38,6 +43,7 @@ _HOME = {
     "TargetError": "resumecheck.errors",
     "UsageError": "resumecheck.errors",
     "Verdict": "resumecheck.verdict",
+    "doctor": "resumecheck.checkpoints.doctor",
     "verify": "resumecheck.check",
 }
 

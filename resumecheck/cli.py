@@ -70,6 +70,16 @@ examples:
   resumecheck explain RC204
   resumecheck explain data-content
 """
+_DOCTOR_DESCRIPTION = """\
+Look at a checkpoint, or at all checkpoints of an output directory: what wrote it, which file holds what, what is
+missing or damaged, whether step counts agree, what a resume would lose, and how to resume. Knows transformers,
+sentence-transformers, FlagEmbedding, accelerate, DeepSpeed, torch DCP, Lightning and `resumecheck train`. Nothing is
+unpickled, and no code in a checkpoint is run."""
+_DOCTOR_EXAMPLES = """\
+examples:
+  resumecheck doctor out
+  resumecheck doctor out/checkpoint-500 --json doctor.json
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,6 +189,25 @@ def _zoo(options: argparse.Namespace) -> int:
     return EXIT_STATUS["equivalent"] if report.well_judged else EXIT_STATUS["diverged"]
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from resumecheck.report import json_file
+
+    if options.json is not None:
+        json_file.check_writable(options.json)
+
+    from rich.console import Console
+
+    from resumecheck.checkpoints.doctor import doctor
+    from resumecheck.report import doctor_text
+
+    diagnosis = doctor(options.path)
+    if options.json is not None:
+        json_file.write(diagnosis, options.json)
+    console = Console()
+    doctor_text.render(diagnosis, console if console.is_terminal else Console(width=doctor_text.WIDTH + 20))
+    return diagnosis.exit_status
+
+
 def _explain(options: argparse.Namespace) -> int:
     from resumecheck.report import findings_page
 
@@ -259,6 +288,17 @@ def _parser() -> argparse.ArgumentParser:
         "names", metavar="NAME", nargs="*", help="a specimen, or a component for all that lose it (default: all)"
     )
     zoo.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is in a checkpoint, what is missing, what a resume would lose",
+        description=_DOCTOR_DESCRIPTION,
+        epilog=f"{_DOCTOR_EXAMPLES}\nexit status: 0 whole, 1 something missing or damaged, {USAGE_STATUS} wrong usage",
+        **raw,
+    )
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("path", metavar="PATH", help="a checkpoint, or an output directory of checkpoints")
+    doctor.add_argument("--json", type=Path, metavar="FILE", help="write the diagnosis as JSON")
 
     explain = commands.add_parser(
         "explain",
