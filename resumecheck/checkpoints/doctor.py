@@ -64,11 +64,11 @@ def doctor(path: str | os.PathLike[str]) -> Diagnosis:
     if not is_directory:
         if not is_file or path.suffix != ".ckpt":
             raise UsageError(f"{given!r} is not a directory; give a checkpoint, an output directory, or a file .ckpt")
-        return _one(given, "checkpoint", _examine(_open(path), lightning.LAYOUT), lightning.LAYOUT)
+        return _one(given, "checkpoint", _examine(open_checkpoint(path), lightning.LAYOUT), lightning.LAYOUT)
     inside, remarks = _checkpoints_below(path)
     hf = [child for child in inside if transformers_trainer.NAME.fullmatch(child.name)]
-    opened = _open(path, frozenset(child.name for child in hf))
-    own = None if hf else _recognise(opened)
+    opened = open_checkpoint(path, frozenset(child.name for child in hf))
+    own = None if hf else find_layout(opened)
     if own is not None:
         return _one(given, "checkpoint", _examine(opened, own), own)
     if inside:
@@ -127,7 +127,7 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(numbers[-1]) if numbers else -1, path.name)
 
 
-def _open(path: Path, leave_out: frozenset[str] = frozenset()) -> Contents:
+def open_checkpoint(path: Path, leave_out: frozenset[str] = frozenset()) -> Contents:
     """The files of a checkpoint, with only the arguments read: they tell frameworks apart."""
     if path.is_dir():
         entries, remarks = list_files(path, leave_out)
@@ -136,12 +136,18 @@ def _open(path: Path, leave_out: frozenset[str] = frozenset()) -> Contents:
     contents = Contents(path, tuple(entries), {}, {}, tuple(remarks))
     for entry in entries:
         if entry.name == transformers_trainer.ARGUMENTS and not entry.defect:
-            _read(contents, entry, Piece("", (), "", "torch", objects=True))
+            read_file(contents, entry, Piece("", (), "", "torch", objects=True))
     return contents
 
 
-def _recognise(contents: Contents) -> Layout | None:
+def find_layout(contents: Contents) -> Layout | None:
+    """The framework that a checkpoint is of, None where no mark is known."""
     return next((layout for layout in LAYOUTS if layout.marks(contents)), None)
+
+
+def find_piece(layout: Layout, name: str) -> Piece:
+    """What a file is."""
+    return next(piece for piece in (*layout.pieces, *_OTHER_PIECES) if re.fullmatch(piece.pattern, name, re.DOTALL))
 
 
 # --- one checkpoint -------------------------------------------------------------------------------------------------
@@ -168,7 +174,7 @@ def _examine(contents: Contents, layout: Layout) -> Checkpoint:
     return Checkpoint(
         path=str(contents.path),
         framework=layout.framework,
-        step=_agreed_step(steps),
+        step=agreed_step(steps),
         steps=steps,
         files=files,
         problems=tuple(dict.fromkeys(problems)),
@@ -180,11 +186,9 @@ def _examine(contents: Contents, layout: Layout) -> Checkpoint:
 
 
 def _file(contents: Contents, layout: Layout, entry: Entry) -> File:
-    piece = next(
-        piece for piece in (*layout.pieces, *_OTHER_PIECES) if re.fullmatch(piece.pattern, entry.name, re.DOTALL)
-    )
+    piece = find_piece(layout, entry.name)
     if piece.format != "none" and not entry.defect and entry.name not in contents.values:
-        _read(contents, entry, piece)
+        read_file(contents, entry, piece)
     defect = contents.defects.get(entry.name, entry.defect)
     if not defect and piece.format != "none":
         return File(entry.name, entry.size, piece.holds, piece.what, "whole", _objects(contents, entry.name, piece))
@@ -198,7 +202,7 @@ def _file(contents: Contents, layout: Layout, entry: Entry) -> File:
 _WOULD_RUN = "would run code when it is loaded"
 
 
-def _read(contents: Contents, entry: Entry, piece: Piece) -> None:
+def read_file(contents: Contents, entry: Entry, piece: Piece) -> None:
     """Read a file into `values`, or say in `defects` why not."""
     path = contents.path / entry.name if contents.path.is_dir() else contents.path
     try:
@@ -238,7 +242,8 @@ def _links(contents: Contents) -> Iterator[str]:
                 yield f"{entry.name} is a link to a file outside the checkpoint: {entry.link[:200]}"
 
 
-def _agreed_step(steps: dict[str, int]) -> int | None:
+def agreed_step(steps: dict[str, int]) -> int | None:
+    """The step of a checkpoint: of the counts that were found, the one that a resume goes by."""
     for source in (transformers_trainer.STATE, "global_step", "model states", "name"):
         if source in steps:
             return steps[source]
@@ -268,8 +273,8 @@ def _one(given: str, kind: Any, found: Checkpoint, layout: Layout) -> Diagnosis:
 
 
 def _several(given: str, path: Path, inside: Sequence[Path], remarks: Sequence[str]) -> Diagnosis:
-    opened = [_open(child) for child in inside]
-    layouts = [_recognise(contents) or transformers_trainer.LAYOUT for contents in opened]
+    opened = [open_checkpoint(child) for child in inside]
+    layouts = [find_layout(contents) or transformers_trainer.LAYOUT for contents in opened]
     # A checkpoint that has lost the file that tells its framework is of the same framework as its siblings.
     special = next((layout for layout in layouts if layout in LAYOUTS[:3]), None)
     if special is not None:

@@ -110,7 +110,7 @@ def _details(checkpoint: Checkpoint) -> Iterator[str]:
     if checkpoint.steps:
         yield ""
         found = ", ".join(f"{printable(where)} {step}" for where, step in checkpoint.steps.items())
-        yield from _wrapped("step counts", found)
+        yield from wrapped("step counts", found)
     if checkpoint.problems:
         yield ""
         yield "  missing or damaged"
@@ -128,21 +128,22 @@ def _details(checkpoint: Checkpoint) -> Iterator[str]:
             yield from _item(f"{', '.join(components)} ({cause}, {'silently' if silent else 'with an error'}): {why}")
     for remark in checkpoint.remarks:
         yield ""
-        yield from _wrapped("note", remark)
+        yield from wrapped("note", remark)
 
 
 def _advice(diagnosis: Diagnosis) -> Iterator[str]:
     for remark in diagnosis.remarks:
         yield ""
-        yield from _wrapped("note", remark)
+        yield from wrapped("note", remark)
     yield ""
     first, *others = diagnosis.resume.splitlines()
     yield f"  to resume     {printable(first)}"
     for line in others:
-        yield from _wrapped("", line)
+        yield from wrapped("", line)
 
 
-def _wrapped(label: str, text: str) -> Iterator[str]:
+def wrapped(label: str, text: str) -> Iterator[str]:
+    """A labelled paragraph, safe for a terminal."""
     indent = f"  {label:<14}"
     yield from textwrap.wrap(
         printable(text),
