@@ -217,7 +217,9 @@ def read_file(contents: Contents, entry: Entry, piece: Piece) -> None:
             return
         if objects and not piece.objects:
             found = ", ".join(objects[:3])
-            contents.defects[entry.name] = f"holds objects ({found}) where plain state belongs: weights_only refuses it"
+            contents.defects[entry.name] = (
+                f"holds objects ({found}) where plain state belongs, which weights_only refuses"
+            )
             return
     contents.values[entry.name] = value
 
@@ -263,13 +265,21 @@ def _in_order(losses: Iterable[Loss]) -> tuple[Loss, ...]:
 
 
 def _one(given: str, kind: Any, found: Checkpoint, layout: Layout) -> Diagnosis:
-    newest = found.path if found.whole else None
-    advice = (
-        f"{found.resume}\n{layout.instead}"
-        if found.whole
-        else f"Mend it first, or take another checkpoint.\n{layout.instead}"
+    if found.whole:
+        advice = f"{found.resume}\n{layout.instead}"
+        return Diagnosis(given, kind, found.framework, (found,), found.path, advice)
+    beside = _newest_whole_beside(Path(found.path), layout)
+    other = (
+        f"take the newest whole one beside it: {layout.resume(beside)}" if beside else "there is no whole one beside it"
     )
-    return Diagnosis(given, kind, found.framework, (found,), newest, advice)
+    return Diagnosis(given, kind, found.framework, (found,), None, f"Mend it first, or {other}\n{layout.instead}")
+
+
+def _newest_whole_beside(path: Path, layout: Layout) -> Path | None:
+    """Of the ten newest siblings."""
+    siblings = [other for other in _checkpoints_below(path.parent)[0] if other.name != path.name]
+    whole = (other for other in reversed(siblings[-10:]) if _examine(open_checkpoint(other), layout).whole)
+    return next(whole, None)
 
 
 def _several(given: str, path: Path, inside: Sequence[Path], remarks: Sequence[str]) -> Diagnosis:

@@ -1,15 +1,19 @@
 """Each framework's own checkpoint is recognised and whole; whatever is taken from it or put wrong is named."""
 
+import dataclasses
 import json
 from importlib.resources import files
+from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
 
 import resumecheck
+from resumecheck.checkpoints.diagnosis import Checkpoint, Diagnosis, File, Loss, Problem
 from resumecheck.checkpoints.layouts import LAYOUTS
 from resumecheck.cli import main
+from resumecheck.comparison import Comparison
 from resumecheck.errors import UsageError
 from resumecheck.state.components import COMPONENTS
 
@@ -219,6 +223,14 @@ def test_the_newest_whole_checkpoint_of_an_output_directory_is_the_one_to_resume
     assert diagnosis.exit_status == 1
 
 
+def test_of_a_checkpoint_that_is_not_whole_the_one_to_take_instead_is_named(copy_of):
+    path = copy_of("transformers")
+    (path / "checkpoint-6" / "optimizer.pt").unlink()
+    diagnosis = resumecheck.doctor(path / "checkpoint-6")
+    assert f"beside it: trainer.train(resume_from_checkpoint={str(path / 'checkpoint-4')!r})" in diagnosis.resume
+    assert diagnosis.newest_whole is None
+
+
 def test_a_checkpoint_that_was_killed_before_its_first_file_is_no_checkpoint_to_resume_from(copy_of):
     path = copy_of("sentence_transformers")
     (path / "checkpoint-9").mkdir()
@@ -289,3 +301,33 @@ def test_what_is_no_directory_is_wrong_usage(path, tmp_path, monkeypatch, capsys
 def test_a_directory_without_checkpoints_is_unknown(tmp_path):
     diagnosis = resumecheck.doctor(tmp_path)
     assert (diagnosis.kind, diagnosis.checkpoints, diagnosis.exit_status) == ("unknown", (), 1)
+
+
+@pytest.mark.parametrize("fact", [Diagnosis, Checkpoint, File, Problem, Loss, Comparison])
+def test_every_field_is_in_the_schema_and_on_the_page(fact):
+    fields = {field.name for field in dataclasses.fields(fact)}
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    assert {field for field in fields if f"`{field}`" not in page} == set()
+    if fact is Comparison:
+        schema = json.loads((files("resumecheck") / "schema" / "diff-1.json").read_text(encoding="utf-8"))
+        assert set(schema["required"]) == fields | {"schema"}
+    elif fact is Diagnosis:
+        assert set(SCHEMA["required"]) == fields | {"schema", "whole"}
+    else:
+        assert set(SCHEMA["$defs"][fact.__name__.lower()]["required"]) == fields
+
+
+def test_the_page_shows_what_is_printed(copy_of, monkeypatch, capsys):
+    path = copy_of("transformers")
+    monkeypatch.chdir(path.parent)
+    torn = path / "checkpoint-6" / "optimizer.pt"
+    torn.write_bytes(torn.read_bytes()[:-4000])
+    (path / "checkpoint-4" / "scheduler.pt").unlink()
+    assert main(["doctor", path.name]) == 1
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    shown = {" ".join(line.split()) for line in page.splitlines()}
+    printed = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    kept = [line for line in printed if line.startswith(("- data-content", "are fetched", "both files", "note resume"))]
+    assert len(kept) == 4
+    for line in kept:
+        assert line.replace("checkpoint-6", "checkpoint-12") in shown

@@ -154,7 +154,7 @@ def test_damage_at_random_never_raises(framework, copy_of):
     root = copy_of(framework)
     paths = sorted(path for path in root.rglob("*") if path.is_file() and "tokenizer" not in path.name)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def damage(data):
         path = data.draw(st.sampled_from(paths))

@@ -170,7 +170,7 @@ def test_damage_at_random_is_a_difference_and_never_raises(two):
     one, other = two("transformers")
     names = ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(names), st.floats(0, 1), st.binary(min_size=1, max_size=4))
     def damage(name, part, put):
         good = (other / name).read_bytes()

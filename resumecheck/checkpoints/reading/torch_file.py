@@ -117,7 +117,11 @@ def _zip(stream: IO[bytes]) -> TorchFile:
                 raise Unreadable(f"says of storage {key[:40]!r} that it has {count} elements, it has another size")
             if count == 1 and kind:
                 (single[key],) = struct.unpack(("<" if little else ">") + kind, _member(archive, info, width))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except zipfile.BadZipFile as error:
+        if "not a zip file" in str(error):
+            raise Unreadable("is cut off: the table of contents at the end of the zip is missing") from error
+        raise Unreadable(f"is a torn zip ({str(error)[:100]})") from error
+    except (zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise Unreadable(f"is a torn zip ({str(error)[:100]})") from error
     except (struct.error, OverflowError, IndexError, KeyError) as error:
         raise Unreadable("is a torn zip (its records make no sense)") from error
