@@ -142,6 +142,23 @@ def test_shards_that_an_index_names_must_be_there_and_inside(copy_of):
     assert any("outside the checkpoint" in problem.message for problem in checkpoint.problems)
 
 
+def test_shards_of_fsdp_inside_a_checkpoint_are_looked_at(copy_of):
+    """With FSDP the Trainer writes `optimizer_0/` and `pytorch_model_fsdp_0/`, each a torch DCP."""
+    path, sharded = copy_of("transformers") / "checkpoint-4", copy_of("dcp")
+    (path / "optimizer.pt").unlink()
+    sharded.rename(path / "optimizer_0")
+    assert resumecheck.doctor(path).whole
+    shard = path / "optimizer_0" / "__0_0.distcp"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    (checkpoint,) = resumecheck.doctor(path).checkpoints
+    assert [(problem.kind, problem.file) for problem in checkpoint.problems] == [
+        ("damaged", "optimizer_0/__0_0.distcp")
+    ]
+    (path / "optimizer_0" / ".metadata").unlink()
+    (checkpoint,) = resumecheck.doctor(path).checkpoints
+    assert [problem.file for problem in checkpoint.problems] == ["optimizer_0/.metadata"]
+
+
 def test_parameters_that_are_trained_but_not_saved_are_a_loss(copy_of):
     path = copy_of("transformers") / "checkpoint-4"
     state = torch.load(path / "optimizer.pt", weights_only=True)

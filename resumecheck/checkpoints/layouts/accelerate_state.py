@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resumecheck.checkpoints.diagnosis import Loss, Problem
+from resumecheck.checkpoints.layouts.distributed_checkpoint import sharded_problems
 from resumecheck.checkpoints.layouts.layout import (
     MODEL,
     OPTIMIZER,
@@ -36,26 +37,21 @@ def _bears_marks(contents: Contents) -> bool:
 
 
 def _steps(contents: Contents) -> dict[str, int]:
+    """Of the optimizers and schedules. The Accelerator's own count begins anew with each epoch, and is left out."""
     found: dict[str, int] = {}
-    for name in contents.matching(r"(optimizer|scheduler)(_\d+)?\.bin|random_states_0\.pkl"):
+    for name in contents.matching(r"(optimizer|scheduler)(_\d+)?\.bin"):
         file = contents.values.get(name)
         if isinstance(file, TorchFile):
             state = mapping(file.value)
-            key = "last_epoch" if name.startswith("scheduler") else "step"
-            value = optimizer_step(file, state) if name.startswith("optimizer") else file.number(state.get(key))
-            # The Accelerator's own count is of micro-batches, and 0 without `accumulate`.
-            found |= counts(**{name: value}) if value or not name.startswith("random") else {}
+            of_optimizer = name.startswith("optimizer")
+            step = optimizer_step(file, state) if of_optimizer else file.number(state.get("last_epoch"))
+            found |= counts(**{name: step})
     return found
 
 
 def _problems(contents: Contents) -> Iterator[Problem]:
     yield from missing_ranks(contents, r"random_states_(\d{1,9})\.pkl", "the random streams")
-    steps = _steps(contents)
-    optimizer = steps.get("optimizer.bin")
-    random_step = steps.get("random_states_0.pkl")
-    if optimizer is not None and random_step is not None and optimizer > random_step:
-        message = f"optimizer.bin is at step {optimizer}, random_states_0.pkl at micro-batch {random_step}"
-        yield Problem("disagreement", "optimizer.bin", message)
+    yield from sharded_problems(contents)
 
 
 def _losses(contents: Contents) -> Iterator[Loss]:
@@ -89,6 +85,9 @@ LAYOUT = Layout(
         Piece(r"dl_state_dict(_\d+)?\.bin", ("data-position",), "how far into the data", "torch"),
         Piece(r"scaler\.pt", ("grad-scaler",), "the loss scale", "torch"),
         Piece(r"random_states_\d+\.pkl", RNG, "the random streams", "torch"),
+        Piece(r"[^/]+/\.metadata", (), "what is in which shard", "torch", objects=True),
+        Piece(r"pytorch_model_fsdp[^/]*/.*\.distcp", MODEL, "a shard of the weights"),
+        Piece(r"optimizer_\d+/.*\.distcp", OPTIMIZER, "a shard of the optimizer"),
         Piece(r"custom_checkpoint_\d+\.pkl", (), "the state of a registered object", "torch"),
     ),
     needs=(

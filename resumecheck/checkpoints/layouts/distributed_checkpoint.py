@@ -24,28 +24,40 @@ _TOLD_BY = {
 }
 
 
-def _state(contents: Contents, field: str) -> dict:
-    file = contents.values.get(".metadata")
+def _state(contents: Contents, field: str, folder: str = "") -> dict:
+    file = contents.values.get(f"{folder}.metadata")
     call = file.value if isinstance(file, TorchFile) else None
     return mapping(mapping(call.state).get(field)) if isinstance(call, Call) else {}
 
 
-def _problems(contents: Contents) -> Iterator[Problem]:
+def sharded_problems(contents: Contents) -> Iterator[Problem]:
+    """Of the sharded directories in a checkpoint of another framework, such as FSDP's `optimizer_0`."""
+    for name in contents.matching(r"[^/]+/\.metadata"):
+        yield from shard_problems(contents, name.removesuffix(".metadata"))
+    for name in contents.matching(r"[^/]+/[^/]*\.distcp"):
+        metadata = f"{name.rpartition('/')[0]}/.metadata"
+        if metadata not in contents.names:
+            yield Problem("missing", metadata, f"{metadata} is missing: it is written last, the save was not finished")
+
+
+def shard_problems(contents: Contents, folder: str = "") -> Iterator[Problem]:
+    """Files that `.metadata` names and that are missing, cut off or somewhere else."""
     ends: dict[str, int] = {}
-    for place in _state(contents, "storage_data").values():
+    for place in _state(contents, "storage_data", folder).values():
         facts = mapping(place.state) if isinstance(place, Call) else {}
         name, start, length = (facts.get(key) for key in ("relative_path", "offset", "length"))
         if isinstance(name, str) and type(start) is int and type(length) is int and 0 <= start + length < 2**63:
             ends[name] = max(ends.get(name, 0), start + length)
     sizes = {entry.name: entry.size for entry in contents.entries}
     for name, end in sorted(ends.items()):
+        file, told = folder + name[:80], f"{folder}.metadata"
         if name.startswith("/") or ".." in name.split("/"):
-            yield Problem("code", ".metadata", f".metadata names a file outside the checkpoint: {name[:80]!r}")
-        elif name not in sizes:
-            yield Problem("missing", name, f"{name[:80]} is missing: .metadata says that it holds {end} bytes of state")
-        elif sizes[name] < end:
-            message = f"{name[:80]} is cut off: it has {sizes[name]} bytes, .metadata speaks of {end}"
-            yield Problem("damaged", name, message)
+            yield Problem("code", told, f"{told} names a file outside the checkpoint: {name[:80]!r}")
+        elif folder + name not in sizes:
+            yield Problem("missing", file, f"{file} is missing: {told} says that it holds {end} bytes of state")
+        elif sizes[folder + name] < end:
+            message = f"{file} is cut off: it has {sizes[folder + name]} bytes, {told} speaks of {end}"
+            yield Problem("damaged", file, message)
 
 
 def _losses(contents: Contents) -> Iterator[Loss]:
@@ -75,7 +87,7 @@ LAYOUT = Layout(
     ),
     steps=lambda contents: {},
     resume=_resume,
-    problems=_problems,
+    problems=shard_problems,
     losses=_losses,
     instead="It loads into the tensors you give: entries of your state that it lacks are an error, others are ignored.",
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.checkpoints.diagnosis import Loss, Problem
+from resumecheck.checkpoints.layouts.distributed_checkpoint import sharded_problems
 from resumecheck.checkpoints.layouts.layout import (
     MODEL,
     OPTIMIZER,
@@ -70,7 +71,7 @@ NEEDS = (
     ),
     Need(
         "scheduler.pt",
-        r"scheduler\.pt",
+        r"scheduler\.pt|global_step\d+/.*model_states\.pt",  # DeepSpeed saves a schedule of its own
         ("lr-scheduler", *OPTIMIZER),
         True,
         "the Trainer loads optimizer and schedule only where both files are there, and says nothing",
@@ -124,6 +125,10 @@ def find_problems(contents: Contents) -> Iterator[Problem]:
     yield from _disagreements(contents)
     yield from missing_ranks(contents, r"rng_state_(\d{1,9})\.pth", "the random streams")
     yield from _shards(contents)
+    yield from sharded_problems(contents)
+    if contents.has(r"global_step\d+/.*") and not contents.has("latest"):
+        message = "latest is missing: DeepSpeed loads nothing without it, and the resume fails"
+        yield Problem("missing", "latest", message)
     trained, stored = _trained(contents), _stored(contents)
     if trained is not None and stored is not None and trained > stored:
         message = f"the optimizer trains {trained} parameters, the checkpoint holds {stored} tensors"
