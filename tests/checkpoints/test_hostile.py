@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -199,3 +200,33 @@ def test_the_doctor_needs_no_torch(copy_of):
     code = "import sys, resumecheck; resumecheck.doctor(sys.argv[1]); assert 'torch' not in sys.modules"
     path = copy_of("transformers")
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def test_opening_a_pipe_does_not_wait(tmp_path):
+    """Between listing and opening, a file may have become a pipe."""
+    os.mkfifo(tmp_path / "pipe")
+    code = """
+import pathlib, sys
+from resumecheck.checkpoints.reading.files import Unreadable, read_at_most
+try:
+    read_at_most(pathlib.Path(sys.argv[1]), 10)
+except Unreadable as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "pipe")], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert done.stdout.strip() == "is not a regular file"
+
+
+def test_a_storage_of_another_size_than_its_pickle_says_is_damaged(copy_of):
+    path = copy_of("transformers") / "checkpoint-4"
+    with zipfile.ZipFile(path / "optimizer.pt") as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    storage = max((name for name in members if "/data/" in name), key=lambda name: len(members[name]))
+    members[storage] = members[storage][:-4]
+    with zipfile.ZipFile(path / "optimizer.pt", "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    (checkpoint,) = resumecheck.doctor(path).checkpoints
+    assert [problem.file for problem in checkpoint.problems if problem.kind == "damaged"] == ["optimizer.pt"]
