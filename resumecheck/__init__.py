@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resumecheck.check import verify
+    from resumecheck.checkpoints.diagnosis import Diagnosis
+    from resumecheck.checkpoints.doctor import doctor
+    from resumecheck.comparison import Comparison, diff
     from resumecheck.errors import ResumecheckError, ResumeDivergence, TargetError, UsageError
     from resumecheck.verdict import Divergence, Finding, ResumePoint, Verdict
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
+    "Diagnosis",
     "Divergence",
     "Finding",
     "ResumeDivergence",
@@ -26,10 +31,14 @@ __all__ = [
     "TargetError",
     "UsageError",
     "Verdict",
+    "diff",
+    "doctor",
     "verify",
 ]
 
 _HOME = {
+    "Comparison": "resumecheck.comparison",
+    "Diagnosis": "resumecheck.checkpoints.diagnosis",
     "Divergence": "resumecheck.verdict",
     "Finding": "resumecheck.verdict",
     "ResumeDivergence": "resumecheck.errors",
@@ -38,6 +47,8 @@ _HOME = {
     "TargetError": "resumecheck.errors",
     "UsageError": "resumecheck.errors",
     "Verdict": "resumecheck.verdict",
+    "diff": "resumecheck.comparison",
+    "doctor": "resumecheck.checkpoints.doctor",
     "verify": "resumecheck.check",
 }
 

@@ -71,6 +71,25 @@ examples:
   resumecheck explain RC204
   resumecheck explain data-content
 """
+_DOCTOR_DESCRIPTION = """\
+Look at a checkpoint, or at all checkpoints of an output directory: what wrote it, which file holds what, what is
+missing or damaged, whether step counts agree, what a resume would lose, and how to resume. Knows transformers,
+sentence-transformers, FlagEmbedding, accelerate, DeepSpeed, torch DCP, Lightning and `resumecheck train`. Nothing is
+unpickled, and no code in a checkpoint is run."""
+_DOCTOR_EXAMPLES = """\
+examples:
+  resumecheck doctor out
+  resumecheck doctor out/checkpoint-500 --json doctor.json
+"""
+_DIFF_DESCRIPTION = """\
+Where two recorded runs part (directories that `verify --keep` left), or in what two checkpoints differ: the first
+difference in causal order with step, rung, component, name, both values, and how far they are apart."""
+_DIFF_EXAMPLES = """\
+examples:
+  resumecheck diff kept/001-reference kept/003-resumed-from-4
+  resumecheck diff first/checkpoint-500 second/checkpoint-500 --json diff.json
+  resumecheck diff first/model.safetensors second/model.safetensors --tolerance close:1e-5,1e-8
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,6 +199,44 @@ def _zoo(options: argparse.Namespace) -> int:
     return EXIT_STATUS["equivalent"] if report.well_judged else EXIT_STATUS["diverged"]
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from resumecheck.report import json_file
+
+    if options.json is not None:
+        json_file.check_writable(options.json)
+
+    from rich.console import Console
+
+    from resumecheck.checkpoints.doctor import doctor
+    from resumecheck.report import doctor_text
+
+    diagnosis = doctor(options.path)
+    if options.json is not None:
+        json_file.write(diagnosis, options.json)
+    console = Console()
+    doctor_text.render(diagnosis, console if console.is_terminal else Console(width=doctor_text.WIDTH + 20))
+    return diagnosis.exit_status
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from resumecheck.report import json_file
+
+    if options.json is not None:
+        json_file.check_writable(options.json)
+
+    from rich.console import Console
+
+    from resumecheck.comparison import diff
+    from resumecheck.report import diff_text
+
+    comparison = diff(options.expected, options.got, tolerance=options.tolerance)
+    if options.json is not None:
+        json_file.write(comparison, options.json)
+    console = Console()
+    diff_text.render(comparison, console if console.is_terminal else Console(width=diff_text.WIDTH + 20))
+    return comparison.exit_status
+
+
 def _explain(options: argparse.Namespace) -> int:
     from resumecheck.report import findings_page
 
@@ -260,6 +317,30 @@ def _parser() -> argparse.ArgumentParser:
         "names", metavar="NAME", nargs="*", help="a specimen, or a component for all that lose it (default: all)"
     )
     zoo.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is in a checkpoint, what is missing, what a resume would lose",
+        description=_DOCTOR_DESCRIPTION,
+        epilog=f"{_DOCTOR_EXAMPLES}\nexit status: 0 whole, 1 something missing or damaged, {USAGE_STATUS} wrong usage",
+        **raw,
+    )
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("path", metavar="PATH", help="a checkpoint, or an output directory of checkpoints")
+    doctor.add_argument("--json", type=Path, metavar="FILE", help="write the diagnosis as JSON")
+
+    diff = commands.add_parser(
+        "diff",
+        help="where two recorded runs, or two checkpoints, part",
+        description=_DIFF_DESCRIPTION,
+        epilog=f"{_DIFF_EXAMPLES}\nexit status: 0 equal, 1 different, {USAGE_STATUS} wrong usage",
+        **raw,
+    )
+    diff.set_defaults(run=_diff)
+    diff.add_argument("expected", metavar="A", help="a recorded run, or a checkpoint")
+    diff.add_argument("got", metavar="B", help="another of the same kind")
+    diff.add_argument("--tolerance", metavar="T", default="bitwise", help="bitwise (default), ulp:N or close:RTOL,ATOL")
+    diff.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
 
     explain = commands.add_parser(
         "explain",

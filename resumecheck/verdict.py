@@ -143,7 +143,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain JSON types, in the shape of the published schema."""
-        return {"schema": SCHEMA_VERSION, **_plain(dataclasses.asdict(self))}
+        return {"schema": SCHEMA_VERSION, **plain_json(dataclasses.asdict(self))}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Verdict:
@@ -169,12 +169,12 @@ def _resume_point(data: dict[str, Any]) -> ResumePoint:
     return ResumePoint(**fields)
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """Tuples as lists, and floats that JSON cannot hold (nan, inf) as text."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

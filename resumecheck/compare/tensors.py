@@ -77,11 +77,12 @@ def compare_ends(
             yield key, None
             continue
         apart = distance(value, other)
-        if apart is not None and not _within(value, other, apart, tolerance):
+        if apart is not None and not within(value, other, apart, tolerance):
             yield key, apart
 
 
-def _within(expected: torch.Tensor, got: torch.Tensor, apart: Distance, tolerance: Tolerance) -> bool:
+def within(expected: torch.Tensor, got: torch.Tensor, apart: Distance, tolerance: Tolerance) -> bool:
+    """Whether two tensors that are this far apart count as equal."""
     if tolerance.name.startswith("ulp"):
         return apart.max_ulp is not None and apart.max_ulp <= tolerance.ulp
     return torch.allclose(

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from resumecheck.compare.differences import Difference
+from resumecheck.compare.tensors import distance
 from resumecheck.compare.tolerance import ulp_distance
 from resumecheck.diagnose.suspects import Suspect
 from resumecheck.trajectory import Row, Trajectory
@@ -55,6 +56,21 @@ def with_float_distance(divergence: Divergence) -> Divergence:
     if isinstance(expected, float) and isinstance(got, float):
         return dataclasses.replace(divergence, max_abs=abs(expected - got), max_ulp=ulp_distance(expected, got))
     return divergence
+
+
+def with_tensor_distance(divergence: Divergence, expected: Any, got: Any) -> Divergence:
+    """The divergence with how far its two tensors are apart, and the element where they are so most."""
+    apart = distance(expected, got)
+    if apart is None:
+        return divergence
+    return dataclasses.replace(
+        divergence,
+        name=f"{divergence.name}[{', '.join(map(str, apart.where))}]" if apart.where else divergence.name,
+        expected=apart.expected,
+        got=apart.got,
+        max_abs=apart.max_abs,
+        max_ulp=apart.max_ulp,
+    )
 
 
 def with_distance(suspect: Suspect, divergence: Divergence | None) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from resumecheck.adapters.trace import Place, first_place
 from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compare, first_effect, without
-from resumecheck.compare.tensors import compare_ends, distance
+from resumecheck.compare.tensors import compare_ends
 from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, Left, confirm
 from resumecheck.diagnose.data import DATA, Samples, indices_tell, read_samples
@@ -22,6 +22,7 @@ from resumecheck.diagnose.divergence import (
     steps_around,
     with_distance,
     with_float_distance,
+    with_tensor_distance,
 )
 from resumecheck.diagnose.findings import finding
 from resumecheck.diagnose.spread import outside_spread
@@ -353,17 +354,7 @@ class Judge:
         key = next((key for key in stored[0] if key in stored[1]), None)
         if key is None or not isinstance(stored[0][key], torch.Tensor):
             return divergence
-        apart = distance(stored[0][key], stored[1][key])
-        if apart is None:
-            return divergence
-        return dataclasses.replace(
-            divergence,
-            name=f"{divergence.name}[{', '.join(map(str, apart.where))}]" if apart.where else divergence.name,
-            expected=apart.expected,
-            got=apart.got,
-            max_abs=apart.max_abs,
-            max_ulp=apart.max_ulp,
-        )
+        return with_tensor_distance(divergence, stored[0][key], stored[1][key])
 
     def _still_hidden(self, point: int, until: int, resumed: Run) -> tuple[Finding, ...]:
         """Hidden state that still differs at the next resume point: it may act later."""

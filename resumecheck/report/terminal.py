@@ -156,7 +156,7 @@ def _point(point: ResumePoint) -> Iterator[str]:
         yield from _finding(finding, "cause" if index == 0 else "also")
     if point.window:
         yield ""
-        yield from _window(point.window)
+        yield from window_lines(point.window)
 
 
 def _first_difference(point: ResumePoint) -> str:
@@ -201,8 +201,8 @@ def _latent(verdict: Verdict) -> Iterator[str]:
         yield from textwrap.wrap(text, WIDTH, initial_indent="    - ", subsequent_indent="      ", **_WORDS)
 
 
-def _window(window: Sequence[StepPair]) -> Iterator[str]:
-    """The steps around the difference, uninterrupted -> resumed where the two differ."""
+def window_lines(window: Sequence[StepPair], sides: str = "uninterrupted -> resumed") -> Iterator[str]:
+    """The steps around the difference, both sides where the two differ."""
     fields = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm", "samples": "samples"}
     known = [
         field for field in fields if any(field in (side or {}) for pair in window for side in (pair.expected, pair.got))
@@ -212,7 +212,7 @@ def _window(window: Sequence[StepPair]) -> Iterator[str]:
         cells = [_cell(pair, field) for field in known]
         rows.append(["" if pair.equal or pair.got is None else ">", str(pair.step), *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    yield "  the steps around it (uninterrupted -> resumed where they differ)"
+    yield f"  the steps around it ({sides} where they differ)"
     for row in rows:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
