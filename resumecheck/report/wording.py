@@ -162,7 +162,9 @@ def command_to_repeat(verdict: Verdict, failed: Sequence[ResumePoint]) -> str | 
     """The command that repeats the check, None where the target is an object that has no name on a command line."""
     if not re.fullmatch(r"[^<>]+:[A-Za-z_]\w*", verdict.target):
         return None
-    words = ["resumecheck", "verify", target_name(verdict), "--steps", str(verdict.steps)]
+    words = ["resumecheck", "verify", target_name(verdict)]
+    if verdict.steps:
+        words += ["--steps", str(verdict.steps)]
     points = failed or verdict.resume_points
     if points:
         words += ["--at", str(points[0].step)]
