@@ -140,7 +140,8 @@ def _resumed(svg: Tree.Element, axis: Axis, top: float, point: ResumePoint, run:
         element(svg, "line", x1=parting, x2=end, y1=y, y2=y, class_="run apart")
     element(svg, "circle", cx=start, cy=y, r=4.5, class_="start")
     said, kind = _end(point)
-    if failed:
+    before = divergence is not None and divergence.step <= point.step  # Then the source run has the mark.
+    if failed and not before:
         x = parting if end <= parting else axis(min(divergence.step, axis.last)) if divergence else parting
         _cross(svg, x, y, said)
     element(svg, "text", said, x=WIDTH - RIGHT + 14, y=y + 4, class_=f"note {kind}")

@@ -70,6 +70,12 @@ def test_where_saving_is_to_blame_the_source_is_marked():
     assert "saving changes the run" in [text.text for text in svg.iter("text")]
 
 
+def test_a_difference_before_the_resume_point_is_no_mark_on_the_resumed_run():
+    point = resume_point(9, first_divergence=Divergence(5, "random-streams", "saving", "state", "", "a", "b"))
+    svg = drawn(make_verdict("diverged", point), make_evidence(recorded_run("resumed from 9", 9)))
+    assert of_class(svg, "cross") == []
+
+
 def test_every_kind_of_failure_is_drawn_before_points_that_passed():
     other = Finding("RC204", "data-content", "suspected", "", "")
     passed = [equivalent_point(step) for step in range(1, 150)]
