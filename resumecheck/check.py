@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.errors import ResumeDivergence, TargetError, UsageError
+from resumecheck.evidence import Evidence, gather
 from resumecheck.options import INTERRUPTS, parse_horizon
 from resumecheck.runs.bench import REFERENCE_SEED, SOURCE_SEED, Bench, Experiment, Run, require_complete
 from resumecheck.runs.pool import Progress
@@ -37,6 +38,7 @@ class Workbench:
 
     def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None) -> None:
         self.bench = Bench(keep=keep, jobs=jobs, progress=progress)
+        self._judged: tuple[Run, Run, Any] | None = None
 
     def __enter__(self) -> Workbench:
         return self
@@ -102,6 +104,7 @@ class Workbench:
         if interrupt not in INTERRUPTS:
             raise UsageError(f"interrupt: {interrupt!r} is not known; give one of: {', '.join(INTERRUPTS)}")
         self.bench.used.clear()
+        self._judged = None
         try:
             length, points = self.plan(found, steps=steps, at=at)
             changes = tuple(sorted((on_resume or {}).items()))
@@ -128,6 +131,7 @@ class Workbench:
         checked_points(experiment.points, last)
         judgement = judge_source(bench, experiment, reference, source, tolerance)
         judge = Judge(bench, experiment, reference, source, judgement, tolerance)
+        self._judged = reference, source, judge
         points: list[ResumePoint] = []
         if judgement.repeats:
             plan = horizons(experiment.points, horizon, last, _crossings(reference, source))
@@ -158,6 +162,13 @@ class Workbench:
             versions=reference.trajectory.facts.get("versions", {}),
             kept=str(bench.root) if bench.keep is not None else None,
         )
+
+    def evidence(self) -> Evidence | None:
+        """What the last check recorded, for a report; None where the target failed. Ask for it before `close`."""
+        if self._judged is None:
+            return None
+        reference, source, judge = self._judged
+        return gather(reference, source, judge.resumed, () if judge.judgement.saving else judge.noise)
 
     def reference_run(self, target: TargetLike, *, steps: int | None = None) -> Trajectory:
         """The recorded uninterrupted run.

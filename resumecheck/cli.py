@@ -135,7 +135,8 @@ def _run_check(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from resumecheck.report import json_file
+    from resumecheck.report import github, json_file, page
+    from resumecheck.report.checked import Checked
 
     given = {option.name: getattr(options, option.name) for option in SHARED}
     on_resume = _pairs(options.on_resume)
@@ -145,16 +146,20 @@ def _verify(options: argparse.Namespace) -> int:
     )
     if options.json is not None:
         json_file.check_writable(options.json)
+    if options.html is not None:
+        page.require(options.html, "--html")
 
     from rich.console import Console
 
     from resumecheck.report import progress, terminal
 
     with progress.progress_display(Console(stderr=True)) as show:
-        from resumecheck.check import verify
+        from resumecheck.check import Workbench
 
         try:
-            verdict = verify(options.target, keep=options.keep, progress=show, **settings)
+            with Workbench(keep=options.keep, progress=show) as workbench:
+                verdict = workbench.verify(options.target, **settings)
+                evidence = workbench.evidence() if options.html is not None else None
         except KeyboardInterrupt:
             if options.keep is not None:
                 print(f"resumecheck: what was recorded until now is in {options.keep}", file=sys.stderr)
@@ -163,6 +168,11 @@ def _verify(options: argparse.Namespace) -> int:
         json_file.write(verdict, options.json)
     console = Console()
     terminal.render(verdict, console if console.is_terminal else Console(width=terminal.WIDTH + 20))
+    checked = Checked(verdict, evidence)
+    if options.html is not None:
+        page.write([checked], options.html, "--html")
+    print("".join(f"{line}\n" for line in github.annotations([checked])), end="")
+    github.append_summary([checked])
     return verdict.exit_status
 
 
@@ -303,6 +313,12 @@ def _parser() -> argparse.ArgumentParser:
         help="training argument that the resumed runs change, for example dataloader_num_workers=2; may be repeated",
     )
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
+    verify.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a report as one HTML file that needs no network, whatever it says",
+    )
     verify.add_argument("--keep", type=Path, metavar="DIR", help="keep the recorded runs and checkpoints in DIR")
 
     zoo = commands.add_parser(

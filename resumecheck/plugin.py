@@ -20,14 +20,18 @@ from resumecheck.options import NAMES, SHARED, read_options
 
 if TYPE_CHECKING:
     from resumecheck.check import Workbench
+    from resumecheck.evidence import Evidence
     from resumecheck.trajectory import Trajectory
     from resumecheck.verdict import Verdict
 
 SKIPPED = "resumecheck trains models: runs only with --resumecheck"
+_HTML_HELP = "write reports as HTML: a page for each check into a directory, or all into one file that ends in .html"
 FIXTURES = ("resumecheck", "reference_run", "resumed_run", "assert_resume_equivalent")
 
 _SETTINGS = pytest.StashKey[dict[str, Any]]()
 _WORKBENCH = pytest.StashKey["Workbench"]()
+_HTML = pytest.StashKey["Path | None"]()
+_REPORTS = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "resumecheck_targets", "targets to collect when --resumecheck-target is not given", type="linelist", default=[]
     )
+    group.addoption("--resumecheck-html", metavar="DIR_OR_FILE", default=None, help=_HTML_HELP)
+    parser.addini("resumecheck_html", _HTML_HELP, default=None)
     for option in SHARED:
         group.addoption(f"--resumecheck-{option.name}", metavar=option.metavar, default=None, help=option.help)
         parser.addini(f"resumecheck_{option.name}", option.help.replace("(default: ", "(else: "), default=None)
@@ -58,8 +64,35 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         settings = read_options(ini, "ini option resumecheck_*")
         config.stash[_SETTINGS] = {**settings, **read_options(given, "option --resumecheck-*")}
+        _configure_reports(config)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def _configure_reports(config: pytest.Config) -> None:
+    """Prepare the reports of this run, where there will be checks and somebody asked for reports."""
+    html = config.stash[_HTML] = _html(config)
+    config.stash[_REPORTS] = False
+    if not config.getoption("resumecheck"):
+        return
+    from resumecheck.report import github
+
+    config.stash[_REPORTS] = html is not None or github.reports()
+    if not config.stash[_REPORTS] or hasattr(config, "workerinput"):
+        return  # A worker of pytest-xdist leaves the reports to its controller.
+    from resumecheck.report import session
+
+    if html is not None:
+        session.require(html)
+    config.pluginmanager.register(session.SessionReports(html), "resumecheck-reports")
+
+
+def _html(config: pytest.Config) -> Path | None:
+    """Where HTML goes: as on the command line, or as in the ini file, relative to that."""
+    given, ini = config.getoption("resumecheck_html"), config.getini("resumecheck_html")
+    if given:
+        return (config.invocation_params.dir / given).absolute()
+    return (config.rootpath / ini).absolute() if ini else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -96,6 +129,10 @@ def pytest_runtest_makereport(
         and not item.config.getoption("fulltrace", False)
     ):
         report.longrepr = _as_explanation(call.excinfo, item, call.when)
+    if item.config.stash[_REPORTS]:
+        from resumecheck.report import session
+
+        session.attach(item, call, report)
     return report
 
 
@@ -114,9 +151,14 @@ def resumecheck(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
     def check(build: Callable[..., Any] | str, **overrides: Any) -> Verdict:
         __tracebackhide__ = True
         verdict = workbench.verify(build, **{**settings, **read_options(overrides, "resumecheck(...)")})
+        reproduce = f"pytest --resumecheck {shlex.quote(request.node.nodeid)}"
         _record(request.node, verdict)
+        if request.config.stash[_REPORTS]:
+            from resumecheck.report import session
+
+            session.keep(request.node, verdict, _evidence(request.config), reproduce)
         if not verdict.equivalent:
-            raise _failure(verdict, f"pytest --resumecheck {shlex.quote(request.node.nodeid)}")
+            raise _failure(verdict, reproduce)
         return verdict
 
     return check
@@ -171,6 +213,8 @@ class TargetNode(pytest.Collector):
     """A target that was named as an option: one item for each of its resume points, which share one check."""
 
     _checked: Verdict | ResumecheckError | None = None
+    _evidence: Evidence | None = None
+    _reported = False
 
     def collect(self) -> Iterator[pytest.Item]:
         """Ask the target for its resume points; without `--resumecheck` it is one item that is skipped."""
@@ -195,11 +239,20 @@ class TargetNode(pytest.Collector):
             settings: dict[str, Any] = {**self.config.stash[_SETTINGS], "at": points}
             try:
                 self._checked = _workbench(self.config).verify(self.name, **settings)
+                self._evidence = _evidence(self.config)
             except ResumecheckError as error:
                 self._checked = error
         if isinstance(self._checked, ResumecheckError):
             raise self._checked
         return self._checked
+
+    def report(self, item: pytest.Item) -> None:
+        """Report the whole check by the first item that asks."""
+        if self.config.stash[_REPORTS] and not self._reported:
+            from resumecheck.report import session
+
+            self._reported = True
+            session.keep(item, self.verdict(), self._evidence, None, target=self.nodeid)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
         """A target that cannot be used is a message, not a traceback."""
@@ -225,6 +278,7 @@ class TargetItem(pytest.Item):
         if whole.verdict == "diverged" and all(point.verdict == "equivalent" for point in points):
             verdict = dataclasses.replace(verdict, verdict="equivalent")
         _record(self, verdict)
+        parent.report(self)
         if not verdict.equivalent:
             raise _failure(verdict, None)
 
@@ -291,6 +345,11 @@ def _record(item: pytest.Item, verdict: Verdict) -> None:
     from resumecheck.report import junit
 
     item.user_properties.extend(junit.properties(verdict))
+
+
+def _evidence(config: pytest.Config) -> Evidence | None:
+    """What the last check recorded, where a page is to show it."""
+    return _workbench(config).evidence() if config.stash[_HTML] is not None else None
 
 
 def _failure(verdict: Verdict, reproduce: str | None) -> ResumecheckError:

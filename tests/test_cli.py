@@ -105,7 +105,17 @@ class TestHelp:
     def test_help_of_verify_explains_each_option_and_shows_an_example(self, resumecheck_command):
         status, out, _err = resumecheck_command("verify", "--help")
         assert status == 0
-        for word in ("TARGET", "--steps", "--at", "--horizon", "--tolerance", "--interrupt", "--on-resume", "--json"):
+        for word in (
+            "TARGET",
+            "--steps",
+            "--at",
+            "--horizon",
+            "--tolerance",
+            "--interrupt",
+            "--on-resume",
+            "--json",
+            "--html",
+        ):
             assert word in out
         assert "resumecheck verify train.py:build --steps 12 --at 4,9" in out
 
@@ -161,6 +171,10 @@ class TestWrongUsage:
                 ["explain", "RC999"],
                 "no finding has the code or the component 'RC999'; known: RC101 weights, RC102 buffers",
             ),
+            (
+                ["verify", "masked_words.py:build", "--html", "missing/r.html"],
+                "--html missing/r.html: cannot be written",
+            ),
             (["explain", "RC204", "RC301"], "unrecognized arguments: RC301"),
             (["zoo", "--json", "missing/zoo.json"], "--json missing/zoo.json: cannot be written"),
         ],
@@ -173,6 +187,12 @@ class TestWrongUsage:
     def test_a_json_file_that_cannot_be_written_is_refused_before_training(self, resumecheck_command, path):
         outcome = resumecheck_command("verify", "masked_words.py:build", "--json", path)
         assert_one_message(outcome, f"--json {path}: cannot be written")
+        assert "reference" not in outcome[2]
+
+    def test_html_without_jinja2_is_refused_before_training(self, resumecheck_command, monkeypatch):
+        monkeypatch.setitem(sys.modules, "jinja2", None)
+        outcome = resumecheck_command("verify", "masked_words.py:build", "--html", "report.html")
+        assert_one_message(outcome, "--html needs the package 'jinja2', which is not installed: pip install")
         assert "reference" not in outcome[2]
 
     @pytest.mark.slow
@@ -250,10 +270,14 @@ class TestTrainerCommands:
 
 
 class TestVerdicts:
-    def test_a_diverged_run_exits_with_1_and_its_json_is_written(self, resumecheck_command, project):
-        status, out, err = resumecheck_command(
-            "verify", "masked_words.py:build", "--steps", 4, "--at", 2, "--json", "verdict.json"
-        )
+    def test_a_diverged_run_exits_with_1_and_its_json_and_html_are_written(
+        self, resumecheck_command, project, monkeypatch
+    ):
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        monkeypatch.setenv("GITHUB_WORKSPACE", str(project))
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+        options = ["--steps", 4, "--at", 2, "--json", "verdict.json", "--html", "report.html"]
+        status, out, err = resumecheck_command("verify", "masked_words.py:build", *options)
         assert status == 1
         assert out.startswith("DIVERGED  masked_words.py:build")
         assert "resumed from step 2: the first difference is at step 3, in data-content" in out
@@ -263,6 +287,11 @@ class TestVerdicts:
         jsonschema.validate(data, SCHEMA)
         assert data["verdict"] == "diverged"
         assert data["resume_points"][0]["first_divergence"]["component"] == "data-content"
+        report = (project / "report.html").read_text(encoding="utf-8")
+        assert "Resumed from step 2: the first difference is at step 3, in data-content" in report
+        assert report.count("<svg viewBox") > 4
+        assert re.search(r"^::error file=masked_words\.py,line=\d+,title=resumecheck%3A diverged at step 3", out, re.M)
+        assert "RC204" in (project / "summary.md").read_text(encoding="utf-8")
 
     @pytest.mark.slow
     def test_an_equivalent_run_exits_with_0_and_its_runs_are_kept(self, resumecheck_command, project):
@@ -280,6 +309,7 @@ class TestVerdicts:
         )
         assert status == 0
         assert out.startswith("EQUIVALENT  masked_words:build_keyed")
+        assert "::" not in out
         assert any((project / "kept").rglob("steps.jsonl"))
         data = json.loads((project / "verdict.json").read_text(encoding="utf-8"))
         jsonschema.validate(data, SCHEMA)

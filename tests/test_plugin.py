@@ -1,5 +1,6 @@
 """The plugin as a project that uses it sees it: each test is a pytest run inside pytest."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -326,3 +327,102 @@ class TestTargets:
         assert result.ret != 0
         result.stdout.fnmatch_lines(["*the file missing.py does not exist*"])
         result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+class TestReports:
+    @pytest.mark.slow
+    def test_a_page_for_each_check_an_index_annotations_and_a_summary(self, project, monkeypatch):
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        monkeypatch.setenv("GITHUB_WORKSPACE", str(project.path))
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+        project.makepyfile(
+            test_it="""
+            import pytest
+
+            build = "masked_words.py:build"
+
+            def test_training(resumecheck):
+                resumecheck(build, steps=4, at=2)
+
+            def test_that_a_difference_is_found(resumecheck):
+                with pytest.raises(AssertionError):
+                    resumecheck(build, steps=4, at=2)
+
+            def test_pieces(reference_run, resumed_run, assert_resume_equivalent):
+                assert_resume_equivalent(reference_run(build, steps=4), resumed_run(build, steps=4, at=2))
+            """
+        )
+        target = ["--resumecheck-target=masked_words.py:build", "--resumecheck-steps=4", "--resumecheck-at=2"]
+        result = project.runpytest_subprocess("--resumecheck", "--resumecheck-html=reports", *target)
+        result.assert_outcomes(failed=3, passed=1)
+        names = [
+            "index.html",
+            "resumecheck-masked_words.py-build.html",
+            "test_it.py-test_that_a_difference_is_found.html",
+            "test_it.py-test_training.html",
+        ]
+        assert sorted(path.name for path in (project.path / "reports").iterdir()) == names
+        index = (project.path / "reports" / "index.html").read_text(encoding="utf-8")
+        assert all(name in index for name in names[1:])
+        assert "in data-content" in (project.path / "reports" / names[1]).read_text(encoding="utf-8")
+        commands = [line.partition(",title=")[0] for line in result.outlines if line.startswith("::")]
+        source = (project.path / "masked_words.py").read_text(encoding="utf-8")
+        line = source[: source.index("def build(")].count("\n") + 1
+        assert commands == [
+            "::error file=test_it.py,line=6",
+            f"::error file=masked_words.py,line={line}",
+            "::error file=test_it.py,line=13",
+        ]
+        result.stdout.fnmatch_lines(["resumecheck: the reports are in *reports, see index.html"])
+        summary = (project.path / "summary.md").read_text(encoding="utf-8")
+        assert [summary.count(mark) for mark in ("| ❌ |", "its test passed", "### ")] == [3, 1, 3]
+
+    @pytest.mark.slow
+    def test_checks_of_another_process_are_one_page(self, project):
+        project.makepyfile(
+            """
+            def test_one(resumecheck):
+                resumecheck("masked_words.py:build_keyed", steps=4, at=2)
+
+            def test_other(resumecheck):
+                resumecheck("masked_words.py:build_keyed", steps=4, at=3)
+            """
+        )
+        project.makeini("[pytest]\nresumecheck_html = report.html")
+        result = project.runpytest_subprocess("--resumecheck", "-n1")
+        result.assert_outcomes(passed=2)
+        report = (project.path / "report.html").read_text(encoding="utf-8")
+        assert report.count("<article") == 2
+        assert report.count("<h2 id=") == len(set(re.findall(r'<h2 id="[^"]+"', report)))
+        result.stdout.no_fnmatch_line("::error*")
+
+    @pytest.mark.slow
+    def test_without_an_option_or_a_variable_nothing_is_reported(self, project):
+        project.makepyfile(
+            """
+            import pytest
+            import sys
+
+            def test_nothing_is_loaded_for_reports(resumecheck):
+                with pytest.raises(Exception):
+                    resumecheck("missing.py:build")
+                assert "resumecheck.report.session" not in sys.modules
+            """
+        )
+        result = project.runpytest_subprocess("--resumecheck")
+        result.assert_outcomes(passed=1)
+        result.stdout.no_fnmatch_line("*resumecheck: the report*")
+
+    def test_without_jinja2_the_run_ends_before_it_starts(self, project):
+        project.makepyfile(USES_A_FIXTURE)
+        project.makeconftest("import sys\nsys.modules['jinja2'] = None")
+        result = project.runpytest_subprocess("--resumecheck", "--resumecheck-html=reports")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*--resumecheck-html needs the package 'jinja2'*pip install*"])
+
+    def test_a_place_that_cannot_be_written_is_a_usage_error(self, project):
+        (project.path / "taken").touch()
+        for place in ("taken", "missing/report.html"):
+            result = project.runpytest("--resumecheck", f"--resumecheck-html={place}")
+            assert result.ret == pytest.ExitCode.USAGE_ERROR
+            result.stderr.fnmatch_lines([f"*--resumecheck-html *{place}: *cannot be*"])

@@ -43,7 +43,11 @@ from resumecheck.verdict import Divergence, Finding, ResumePoint
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """What all resume points of a check share; `logged` gathers what runs that are the same log otherwise."""
+    """What all resume points of a check share.
+
+    `logged` gathers what runs that are the same log otherwise; `resumed` the runs that were judged: (resume point,
+    number of resumes) -> the run that wrote the checkpoint, and the run that loaded it.
+    """
 
     bench: Bench
     experiment: Experiment
@@ -52,6 +56,7 @@ class Judge:
     judgement: Judgement
     tolerance: Tolerance
     logged: set[str] = dataclasses.field(default_factory=set)
+    resumed: dict[tuple[int, int], tuple[Run, Run]] = dataclasses.field(default_factory=dict)
 
     @property
     def last_step(self) -> int:
@@ -62,6 +67,7 @@ class Judge:
         """Resume from `point` and compare up to step `until`."""
         stop = until if until < self.last_step else self.experiment.steps
         resumed = self.bench.resumed(self.experiment, self.source, point, stop=stop)
+        self.resumed[point, 2 if self.source.spec.kind == "resumed" else 1] = self.source, resumed
         if not resumed.complete:
             return self._failure(point, horizon, resumed)
         if not resumed.end.steps:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
-from resumecheck.errors import UsageError
+from resumecheck.report.whole_file import check_writable, write_whole
+
+__all__ = ["Written", "check_writable", "write"]
 
 
 class Written(Protocol):
@@ -20,57 +20,9 @@ class Written(Protocol):
 
 
 def write(found: Written, path: Path) -> None:
-    """Write what was found to `path`, by way of a temporary file beside it.
+    """Write what was found to `path`.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    text = json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        if _is_stream(path):
-            path.write_text(text, encoding="utf-8")
-            return
-        temporary = _temporary(path)
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path.resolve())
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(_message(path, error)) from error
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a path that `write` could not write, before any training is done for it.
-
-    Raises:
-        UsageError: the file could not be written.
-    """
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a directory")
-        if _is_stream(path):
-            return
-        temporary = _temporary(path)
-        temporary.touch()
-        temporary.unlink()
-    except OSError as error:
-        raise UsageError(_message(path, error)) from error
-
-
-def _is_stream(path: Path) -> bool:
-    """Whether the path is a pipe or a device (`/dev/stdout`), which must be written to and never replaced."""
-    # Where standard output goes to a file, /dev/stdout counts as a regular file.
-    return path.absolute().parts[:2] in (("/", "dev"), ("/", "proc")) or (path.exists() and not path.is_file())
-
-
-def _temporary(path: Path) -> Path:
-    target = path.resolve()
-    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
-
-
-def _message(path: Path, error: OSError) -> str:
-    return f"--json {path}: cannot be written ({error.strerror or error}); give a file in a directory that exists"
+    write_whole(json.dumps(found.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", path, "--json")

@@ -1,9 +1,11 @@
-"""One verdict of each outcome."""
+"""One verdict of each outcome, and two checks that are really made: of a mutant of the zoo and of its clean twin."""
 
 import pytest
 from verdicts import equivalent_point, make_verdict, resume_point
 
+from resumecheck.report.checked import Checked
 from resumecheck.verdict import Finding
+from resumecheck.zoo.catalogue import by_name
 
 
 @pytest.fixture
@@ -35,3 +37,20 @@ def failed():
 def verdict(request):
     """Each outcome in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def mutant(workbench):
+    """The check of a mutant that loses the learning-rate schedule."""
+    return check(workbench, by_name("scheduler_not_restored").mutant)
+
+
+@pytest.fixture(scope="session")
+def twin(workbench):
+    """The check of its clean twin, which is also resumed a second time."""
+    return check(workbench, by_name("scheduler_not_restored").twin, twice=True)
+
+
+def check(workbench, target, **options):
+    verdict = workbench.verify(target, steps=12, at=[4, 9], **options)
+    return Checked(verdict, workbench.evidence())
