@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from resumecheck import __version__
 from resumecheck.errors import ResumecheckError, TargetError, UsageError
 from resumecheck.options import INTERRUPTS, SHARED, read_options
-from resumecheck.verdict import EXIT_STATUS
+from resumecheck.verdict import EXIT_STATUS, Verdict
 
 USAGE_STATUS = 2
 DEFECT_STATUS = 70  # EX_SOFTWARE of sysexits.h: what fails inside resumecheck must not look like a verdict
@@ -45,13 +45,15 @@ _STATUSES = (
 _VERIFY_DESCRIPTION = """\
 Train TARGET without an interruption, train it again with a checkpoint at each resume point, resume from each
 checkpoint in a new process, and compare the runs step by step: training state, samples, batches, random streams,
-losses, gradients and learning rates. TARGET names a factory `build(output_dir)` that returns a transformers.Trainer:
-pkg.module:build, or path/to/file.py:build."""
+losses, gradients and learning rates. TARGET names a factory `build(output_dir)` that returns a transformers.Trainer, or
+a loop of your own: pkg.module:build, or path/to/file.py:build. After -- stands a command instead, with {out} for its
+output directory: any script that trains with torch, unchanged."""
 _VERIFY_EXAMPLES = """\
 examples:
   resumecheck verify train.py:build
   resumecheck verify train.py:build --steps 12 --at 4,9 --json verdict.json
   resumecheck verify my_project.training:build --at every --horizon next
+  resumecheck verify --at 4,9 --resume-option "--resume {checkpoint}" -- python train.py --out {out}
 """
 _ZOO_DESCRIPTION = """\
 Check every specimen of the zoo: small training set-ups, each of which loses one state in a way that is known, most of
@@ -98,7 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in TRAINER_COMMANDS:
             return _run_trainer_command(arguments[0], arguments[1:])
-        return _run_check(_parser().parse_args(arguments))
+        command = None
+        if arguments[:1] == ["verify"] and "--" in arguments:
+            end = arguments.index("--")
+            arguments, command = arguments[:end], arguments[end + 1 :]
+        return _run_check(_parser().parse_args(arguments, argparse.Namespace(command=command)))
     except ResumecheckError as error:
         print(f"resumecheck: {error}", file=sys.stderr)
         return EXIT_STATUS["error"] if isinstance(error, TargetError) else USAGE_STATUS
@@ -138,6 +144,11 @@ def _verify(options: argparse.Namespace) -> int:
     from resumecheck.report import github, json_file, page
     from resumecheck.report.checked import Checked
 
+    if (options.target is None) == (options.command is None):
+        raise UsageError(
+            "the following arguments are required: TARGET, or -- and a command, not both "
+            "(see resumecheck verify --help)"
+        )
     given = {option.name: getattr(options, option.name) for option in SHARED}
     on_resume = _pairs(options.on_resume)
     settings = read_options(
@@ -156,10 +167,14 @@ def _verify(options: argparse.Namespace) -> int:
     with progress.progress_display(Console(stderr=True)) as show:
         from resumecheck.check import Workbench
 
+        evidence = None
         try:
-            with Workbench(keep=options.keep, progress=show) as workbench:
-                verdict = workbench.verify(options.target, **settings)
-                evidence = workbench.evidence() if options.html is not None else None
+            if options.command is not None:
+                verdict = _verify_command(options, settings, show)
+            else:
+                with Workbench(keep=options.keep, progress=show) as workbench:
+                    verdict = workbench.verify(options.target, **settings)
+                    evidence = workbench.evidence() if options.html is not None else None
         except KeyboardInterrupt:
             if options.keep is not None:
                 print(f"resumecheck: what was recorded until now is in {options.keep}", file=sys.stderr)
@@ -174,6 +189,22 @@ def _verify(options: argparse.Namespace) -> int:
     print("".join(f"{line}\n" for line in github.annotations([checked])), end="")
     github.append_summary([checked])
     return verdict.exit_status
+
+
+def _verify_command(options: argparse.Namespace, settings: dict[str, Any], show: Any) -> Verdict:
+    """The check of a command that follows `--`."""
+    from resumecheck.check_command import verify_command
+    from resumecheck.runs.command import read_command
+
+    command = read_command(options.command, options.resume_option, options.checkpoint)
+    known = {name: settings.pop(name) for name in ("at", "interrupt") if name in settings}
+    if settings.pop("tolerance", "bitwise") != "bitwise" or settings:
+        name = next(iter(settings), "tolerance").replace("_", "-")
+        raise UsageError(
+            f"--{name}: a command is checked as it is, to its end and bit for bit;\n"
+            "give the command's own options instead"
+        )
+    return verify_command(command, keep=options.keep, progress=show, **known)
 
 
 def _zoo(options: argparse.Namespace) -> int:
@@ -299,7 +330,9 @@ def _parser() -> argparse.ArgumentParser:
         **raw,
     )
     verify.set_defaults(run=_verify)
-    verify.add_argument("target", metavar="TARGET", help="what is checked: pkg.module:build or path/to/file.py:build")
+    verify.add_argument(
+        "target", metavar="TARGET", nargs="?", help="what is checked: pkg.module:build or path/to/file.py:build"
+    )
     for option in SHARED:
         verify.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help)
     verify.add_argument(
@@ -311,6 +344,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         action="append",
         help="training argument that the resumed runs change, for example dataloader_num_workers=2; may be repeated",
+    )
+    verify.add_argument(
+        "--resume-option",
+        metavar="WORDS",
+        help="for a command: what a resumed run adds to it, for example '--resume {checkpoint}'; {step} and {out} too",
+    )
+    verify.add_argument(
+        "--checkpoint",
+        metavar="NAME",
+        help="for a command: what it saves in {out} after a step (default: checkpoint-{step})",
     )
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
     verify.add_argument(

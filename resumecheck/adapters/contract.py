@@ -29,7 +29,7 @@ class Saving:
 class Length:
     """How long a target trains: optimizer steps in all, and optimizer steps of one epoch (None where unknown)."""
 
-    max_steps: int
+    max_steps: int | None
     steps_per_epoch: int | None
 
 
@@ -106,10 +106,35 @@ def adapter_for(built: Any, output_dir: Path, target: str) -> Adapter:
         from resumecheck.adapters.transformers_trainer import TrainerAdapter
 
         return TrainerAdapter(built, output_dir)
+    if callable(getattr(built, "steps", None)):
+        from resumecheck.adapters.loop import LoopAdapter
+
+        return LoopAdapter(built, output_dir, target)
     raise UsageError(
         f"{target} returned {_describe(built)}, expected a transformers.Trainer.\n"
-        "A target is a factory `build(output_dir)` that returns the trainer without training it."
+        "A target is a factory `build(output_dir)` that returns the trainer without training it, or a loop of your\n"
+        "own: an object with `steps()`, `state_dict()` and `load_state_dict()` (docs/adapters.md)."
     )
+
+
+def argument_from_text(owner: Any, name: str, text: str) -> Any:
+    """A text converted to the type that the attribute `name` of `owner` has now.
+
+    Raises:
+        UsageError: there is no such attribute, or the text fits it not.
+    """
+    if not hasattr(owner, name):
+        raise UsageError(f"--on-resume {name}={text}: {type(owner).__name__} has no argument {name!r}")
+    now = getattr(owner, name)
+    try:
+        value: Any = text
+        if isinstance(now, bool):
+            value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        elif isinstance(now, int | float):
+            value = type(now)(text) if not (isinstance(now, int) and "." in text) else float(text)
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"--on-resume {name}={text}: expected a {type(now).__name__} like {now!r}") from error
+    return value
 
 
 def _describe(value: Any) -> str:

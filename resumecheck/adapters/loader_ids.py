@@ -44,11 +44,20 @@ class LoaderIds:
         """The ids of the batch that the trainer uses next, None where they are not known."""
         return self._handed_out.popleft() if self._handed_out else None
 
-    def _starts(self, iterator: Any, loader: Any) -> None:
-        if not self._paused and any(loader.dataset is dataset for dataset in self._datasets):
-            self.on_training_iterator()
-            self._current = iterator._resumecheck_drawn = collections.deque()
-            self._handed_out.clear()
+    def recognises(self, loader: Any) -> bool:
+        """Whether an iterator over this loader is a training iterator."""
+        return not self._paused and any(loader.dataset is dataset for dataset in self._datasets)
+
+    def starts(self, iterator: Any, loader: Any) -> None:
+        """A training iterator is made."""
+        self.on_training_iterator()
+        self._current = iterator._resumecheck_drawn = collections.deque()
+        self._handed_out.clear()
+
+    def hands_out(self, iterator: Any, batch: Any, ids: list[Any] | None) -> None:
+        """A training iterator returns a batch."""
+        if iterator._resumecheck_drawn is self._current:
+            self._handed_out.append(ids)
 
     def install(self) -> None:
         """Wrap the base class of torch's loader iterators, in this process."""
@@ -58,12 +67,14 @@ class LoaderIds:
         ids = self
 
         def init(iterator: Any, loader: Any) -> None:
-            ids._starts(iterator, loader)
+            if ids.recognises(loader):
+                ids.starts(iterator, loader)
             original_init(iterator, loader)
 
         def reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:
-            if not first_iter:  # Persistent workers: the iterator of the last epoch is used again.
-                ids._starts(iterator, loader)
+            # Persistent workers: the iterator of the last epoch is used again.
+            if not first_iter and ids.recognises(loader):
+                ids.starts(iterator, loader)
             original_reset(iterator, loader, first_iter)
 
         def next_index(iterator: Any) -> Any:
@@ -76,8 +87,8 @@ class LoaderIds:
         def next_batch(iterator: Any) -> Any:
             batch = original_next(iterator)
             drawn = getattr(iterator, "_resumecheck_drawn", None)
-            if drawn is not None and drawn is ids._current:
-                ids._handed_out.append(_plain_ids(drawn.popleft()) if drawn else None)
+            if drawn is not None:
+                ids.hands_out(iterator, batch, _plain_ids(drawn.popleft()) if drawn else None)
             return batch
 
         base.__init__, base._next_index, base.__next__ = init, next_index, next_batch

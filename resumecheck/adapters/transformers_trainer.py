@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState
 from transformers.trainer_utils import SaveStrategy
 
-from resumecheck.adapters.contract import Length, Saving
+from resumecheck.adapters.contract import Length, Saving, argument_from_text
 from resumecheck.adapters.loader_ids import LoaderIds
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.state.capture import LiveState
@@ -111,21 +111,7 @@ class TrainerAdapter:
 
     def argument(self, name: str, text: str) -> Any:
         """A text converted to the type that a training argument has now."""
-        from resumecheck.errors import UsageError
-
-        args = self.trainer.args
-        if not hasattr(args, name):
-            raise UsageError(f"--on-resume {name}={text}: {type(args).__name__} has no argument {name!r}")
-        now = getattr(args, name)
-        try:
-            value: Any = text
-            if isinstance(now, bool):
-                value = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            elif isinstance(now, int | float):
-                value = type(now)(text) if not (isinstance(now, int) and "." in text) else float(text)
-        except (KeyError, ValueError) as error:
-            raise UsageError(f"--on-resume {name}={text}: expected a {type(now).__name__} like {now!r}") from error
-        return value
+        return argument_from_text(self.trainer.args, name, text)
 
     def set_argument(self, name: str, value: Any) -> None:
         """Set one training argument, and what the Trainer has derived from it when it was made."""

@@ -374,10 +374,13 @@ class Judge:
     def _latent(self, differences: list[Difference], point: int, resumed: Run) -> tuple[Finding, ...]:
         """What came back different and had no effect as far as the runs were compared."""
         seen: dict[str, Difference] = {}
+        later = {difference.component for difference in differences if difference.rung == "state-after-step"}
+        # Gradients that a loop zeroes between forward and backward are no state.
+        nothing = {"counters"} if "gradient-accumulation" in later else {"counters", "gradient-accumulation"}
         for difference in differences:
             if (
                 difference.rung in ("state-after-loading", "identity", "random-streams")
-                and difference.component != "counters"
+                and difference.component not in nothing
             ):
                 seen.setdefault(difference.component, difference)
         until = resumed.trajectory.last_step

@@ -30,6 +30,9 @@ _COMPONENT_OF_ROOT = {
 #: The order in which hidden places are suspected, by component.
 _HIDDEN_ORDER = ("arguments", "weights", "lr-scheduler", "hidden-state", "callbacks")
 
+#: How the census writes the variables of a generator.
+LOCALS = ".<locals>."
+
 #: How the census notes that a module or parameter is one that it has found before.
 SAME_OBJECT = "is "
 
@@ -216,6 +219,8 @@ def find_hidden(reference: Path, source: Path, resumed: Path, after: int, moment
         expected, got = at["entries"].get(path), now["entries"].get(path)
         if expected == got or elsewhere["entries"].get(path) != expected:
             continue
+        if None in (expected, got) and LOCALS in path:
+            continue  # A variable of a running generator that is not there yet is set before it is used.
         unit = at["units"].get(path) or now["units"].get(path) or path
         changed = start["entries"].get(path) != expected
         found.append(Hidden(path, unit, expected, got, changed, path in library))

@@ -155,11 +155,12 @@ class _Run:
             self.writer.describe(max_steps=length.max_steps, steps_per_epoch=length.steps_per_epoch)
         if self.spec.kind == "plan":
             raise RunStopped
-        late = [step for step in self.spec.save_at if step >= length.max_steps]
-        if late:
+        last = length.max_steps
+        late = [step for step in self.spec.save_at if last is not None and step >= last]
+        if last is not None and late:
             raise UsageError(
-                f"resume point {late[0]} is not inside the run: {self.spec.target.name} trains {length.max_steps} "
-                f"steps, so a resume point lies between 1 and {length.max_steps - 1}"
+                f"resume point {late[0]} is not inside the run: {self.spec.target.name} trains {last} "
+                f"steps, so a resume point lies between 1 and {last - 1}"
             )
 
     def before_next_forward(self, done: int) -> None:

@@ -421,7 +421,7 @@ class _Walk:
                     self.depth = depth
                     self.record(f"{path}.{name}", _plain_text(item), f"{base.__qualname__}.{name}")
         for name, item in attributes.items():
-            if name not in SKIPPED_ATTRIBUTES:
+            if name not in SKIPPED_ATTRIBUTES and not name.startswith("_resumecheck_"):
                 self.visit(item, f"{path}.{name}", functools.partial(setattr, value, name), depth)
         if isinstance(value, torch.nn.Module):
             own = [parameter for parameter in value.parameters() if id(parameter) not in self.seen]

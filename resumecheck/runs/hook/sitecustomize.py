@@ -1,0 +1,209 @@
+"""Records the optimizer steps of a command that knows nothing of resumecheck. Python imports it at its start.
+
+This folder is put in front of PYTHONPATH, and RESUMECHECK_RECORD names where the record goes. The interpreter may be
+another one than ours, so nothing but the standard library and the command's own torch is imported. A line of
+`rows-PID.jsonl` is written when an optimizer is about to update: what it starts from, what led there, nothing changed.
+RESUMECHECK_SNAPSHOTS and RESUMECHECK_KILL name steps after which the output directory is copied, or the process killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Record:
+    """The record of this process; the first optimizer that updates counts the steps."""
+
+    def __init__(self, torch: Any, directory: str) -> None:
+        self.torch = torch
+        self.directory = directory
+        self.step = 0
+        self.optimizer: Any = None
+        self.batches: list[Any] = []
+        self.losses: list[float] = []
+        self.snapshots = {int(step) for step in os.environ.get("RESUMECHECK_SNAPSHOTS", "").split(",") if step}
+        self.kill = int(os.environ.get("RESUMECHECK_KILL", "-1"))
+        self.process = os.getpid()
+
+    def install(self) -> None:
+        """Wrap torch's backward and loaders, and hear of each update."""
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
+        from torch.utils.data import dataloader
+
+        register_optimizer_step_pre_hook(self.before_update)
+        torch, record = self.torch, self
+        backward, iterator = torch.autograd.backward, dataloader._BaseDataLoaderIter
+        original_next: Any = iterator.__next__
+
+        def recorded_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
+                record.losses.append(float(tensors.detach()))
+            return backward(tensors, *args, **kwargs)
+
+        def recorded_next(self: Any) -> Any:
+            batch = original_next(self)
+            record.batches.append(record.batch(batch))
+            return batch
+
+        torch.autograd.backward = recorded_backward
+        iterator.__next__ = recorded_next
+        atexit.register(self.at_end)
+
+    def before_update(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """An optimizer is about to update: everything of the steps before is over."""
+        if os.getpid() != self.process or os.environ.get("RANK", "0") != "0":
+            return
+        if self.optimizer is None:
+            self.optimizer = weakref.ref(optimizer)
+        if self.optimizer() is not optimizer:
+            return
+        done = self.step + int(os.environ.get("RESUMECHECK_FROM", "0"))
+        if done in self.snapshots:
+            shutil.copytree(os.environ["RESUMECHECK_OUT"], os.path.join(self.directory, str(done)), symlinks=True)
+        if done == self.kill:
+            os.kill(self.process, signal.SIGKILL)
+        self.step += 1
+        gradients = {
+            name: self.digest(parameter.grad) for name, parameter in named(optimizer) if parameter.grad is not None
+        }
+        facts: dict[str, Any] = {"step": done + 1, "lr": [float(group["lr"]) for group in optimizer.param_groups]}
+        facts |= {"batches": self.batches, "losses": self.losses, "streams": self.streams(), "gradients": gradients}
+        self.write({**facts, "state": self.state(optimizer)})
+        self.batches, self.losses = [], []
+
+    def at_end(self) -> None:
+        """The process ends by itself: what the last update has made."""
+        optimizer = self.optimizer() if self.optimizer is not None and os.getpid() == self.process else None
+        if optimizer is not None:
+            self.write({"step": None, "state": self.state(optimizer)})
+
+    def write(self, facts: dict[str, Any]) -> None:
+        """One line, on disk before the update."""
+        with open(os.path.join(self.directory, f"rows-{self.process}.jsonl"), "a", encoding="utf-8") as rows:
+            rows.write(json.dumps(facts) + "\n")
+
+    # --- digests ----------------------------------------------------------------------------------------------------
+
+    def state(self, optimizer: Any) -> dict[str, dict[str, str]]:
+        """Weights and the optimizer's state by position, as component -> quantity|name -> digest."""
+        found: dict[str, dict[str, str]] = {"weights": {}, "optimizer-moments": {}, "optimizer-step": {}}
+        for name, parameter in named(optimizer):
+            found["weights"][f"parameter|{name}"] = self.digest(parameter)
+            for quantity, value in optimizer.state.get(parameter, {}).items():
+                component = "optimizer-step" if quantity == "step" else "optimizer-moments"
+                found[component][f"{quantity}|{name}"] = self.digest(value)
+        options: dict[str, str] = {}
+        found["optimizer-hyperparameters"] = options
+        for index, group in enumerate(optimizer.param_groups):
+            for option, value in group.items():
+                if option not in ("params", "lr", "initial_lr"):
+                    options[f"{option}|group {index}"] = f"={value!r}"
+        return found
+
+    def streams(self) -> dict[str, str]:
+        """The random streams, where the process has them."""
+        found = {"rng-python": hashed(repr(random.getstate()).encode())}
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            _, keys, *rest = numpy.random.get_state()
+            found["rng-numpy"] = hashed(keys.tobytes() + repr(rest).encode())
+        found["rng-torch"] = hashed(self.torch.get_rng_state().numpy().tobytes())
+        if self.torch.cuda.is_available() and self.torch.cuda.is_initialized():
+            states = self.torch.cuda.get_rng_state_all()
+            found["rng-cuda"] = hashed(b"".join(state.numpy().tobytes() for state in states))
+        return {name: f"stream#{text}" for name, text in found.items()}
+
+    def batch(self, batch: Any) -> list[Any]:
+        """The digest of a batch, and one of each sample where its tensors have as many rows."""
+        tensors = list(self.tensors(batch))
+        whole = hashed("".join(self.digest(tensor) for tensor in tensors).encode())
+        lengths = {len(tensor) if tensor.dim() else 0 for tensor in tensors}
+        if len(lengths) != 1:
+            return [f"batch#{whole}", None]
+        rows = range(lengths.pop())
+        return [f"batch#{whole}", [hashed("".join(self.digest(t[row]) for t in tensors).encode()) for row in rows]]
+
+    def tensors(self, value: Any) -> Iterator[Any]:
+        """The tensors of a nested batch."""
+        if isinstance(value, self.torch.Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                yield from self.tensors(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                yield from self.tensors(item)
+
+    def digest(self, value: Any) -> str:
+        """Type, shape and a hash of the bytes; of one element the value itself."""
+        if not isinstance(value, self.torch.Tensor):
+            return f"={value!r}" if isinstance(value, bool | int | float) else f"#{hashed(repr(value).encode())}"
+        kind = f"{str(value.dtype).removeprefix('torch.')}[{','.join(map(str, value.shape))}]"
+        value = value.detach()
+        if value.layout is not self.torch.strided:
+            value = value.to_dense()
+        if value.numel() == 1:
+            return f"{kind}={value.item()!r}"
+        flat = value.cpu().contiguous().reshape(-1).view(self.torch.uint8)
+        return f"{kind}#{hashed(flat.numpy().tobytes())}"
+
+
+def named(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """The parameters of an optimizer by their place in it: it knows no names."""
+    for index, group in enumerate(optimizer.param_groups):
+        for position, parameter in enumerate(group["params"]):
+            yield f"param_groups[{index}].params[{position}]", parameter
+
+
+def hashed(content: bytes) -> str:
+    """128 bits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+class AfterTorch:
+    """A finder that lets torch be imported as ever, and starts the record when that is done."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Only for torch itself, once."""
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def then_record(module: Any) -> None:
+            execute(module)
+            Record(module, os.environ["RESUMECHECK_RECORD"]).install()
+
+        loader.exec_module = then_record
+        return spec
+
+
+def run_the_other() -> None:
+    """The environment may have a sitecustomize of its own, which this one hides."""
+    places = [place for place in sys.path if os.path.abspath(place or ".") != HERE]
+    other = importlib.machinery.PathFinder.find_spec("sitecustomize", places)
+    if other is not None and other.loader is not None:
+        other.loader.exec_module(importlib.util.module_from_spec(other))
+
+
+if os.environ.get("RESUMECHECK_RECORD"):
+    sys.meta_path.insert(0, AfterTorch())
+    run_the_other()
