@@ -76,9 +76,7 @@ class Judge:
         effect = first_effect(differences)
         latent = self._latent(differences, point, resumed) if effect is None else ()
         if effect is None:
-            self.logged.update(
-                name for difference in differences if difference.rung == "logs" for name in difference.keys
-            )
+            self.logged.update(difference.name for difference in differences if difference.rung == "logs")
         if horizon == "next" and effect is None:
             latent += self._still_hidden(point, until, resumed)
         own = self._diagnose(point, resumed, expected, differences, effect, until) if effect is not None else None

@@ -274,7 +274,7 @@ def versions() -> dict[str, str]:
 
 
 def _describe(error: BaseException) -> str:
-    text = str(error).strip()
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()  # torch colours some of its messages
     return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__
 
 

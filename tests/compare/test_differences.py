@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from resumecheck.compare.differences import compare, first_effect, without
+from resumecheck.compare.differences import _logged, compare, first_effect, without
 from resumecheck.compare.tolerance import parse_tolerance
 from resumecheck.trajectory import Micro, Row, Trajectory
 
@@ -108,3 +108,11 @@ def test_places_on_which_no_two_runs_agree_are_left_out():
     found = differences(set_state(3, "lr-scheduler", "last_epoch|last_epoch", "=x"))
     assert without(found, {"lr-scheduler|last_epoch|last_epoch"}) == []
     assert without(found, {"lr-scheduler|other"}) == found
+
+
+def test_a_logged_time_hides_no_other_logged_number():
+    rows = {step: Row(step, events=[{"kind": "log", "logs": {"time": 1.0, "loss": 2.0}}]) for step in (1, 2)}
+    other = {1: rows[1], 2: Row(2, events=[{"kind": "log", "logs": {"time": 5.0, "loss": 3.0}}])}
+    found = [difference for step in rows for difference in _logged(step, rows[step], other[step])]
+    left = without(found, {"counters|time"})
+    assert [(difference.step, difference.name) for difference in left] == [(2, "loss")]
