@@ -106,8 +106,8 @@ class PlainWithoutMoments(PlainLoop):
         super().load_state_dict({**state, "optimizer": {**state["optimizer"], "state": {}}})
 
 
-class PlainRemembersLosses(PlainLoop):
-    """Scales the loss by a mean of the losses before, which is an attribute of the loop."""
+class RemembersLosses:
+    """Scales the loss of a loop by a mean of the losses before, which is an attribute of the loop."""
 
     def __init__(self, workers=0):
         super().__init__(workers)
@@ -119,7 +119,7 @@ class PlainRemembersLosses(PlainLoop):
         return loss
 
 
-class PlainSavesItsMean(PlainRemembersLosses):
+class SavesItsMean(RemembersLosses):
     """The twin of the one before."""
 
     def state_dict(self):
@@ -128,6 +128,14 @@ class PlainSavesItsMean(PlainRemembersLosses):
     def load_state_dict(self, state):
         super().load_state_dict(state)
         self.mean = state["mean"]
+
+
+class PlainRemembersLosses(RemembersLosses, PlainLoop):
+    pass
+
+
+class PlainSavesItsMean(SavesItsMean, PlainLoop):
+    pass
 
 
 class PlainWithNoise(PlainLoop):
@@ -241,24 +249,12 @@ class AccelerateWithoutMoments(AccelerateLoop):
         self.optimizer.optimizer.state.clear()
 
 
-class AccelerateRemembersLosses(AccelerateLoop):
-    def __init__(self, workers=0):
-        super().__init__(workers)
-        self.mean = 1.0
-
-    def loss(self, points, labels):
-        loss = super().loss(points, labels) / self.mean
-        self.mean = 0.9 * self.mean + 0.1 * loss.item()
-        return loss
+class AccelerateRemembersLosses(RemembersLosses, AccelerateLoop):
+    pass
 
 
-class AccelerateSavesItsMean(AccelerateRemembersLosses):
-    def state_dict(self):
-        return {**super().state_dict(), "mean": self.mean}
-
-    def load_state_dict(self, state):
-        super().load_state_dict(state)
-        self.mean = state["mean"]
+class AccelerateSavesItsMean(SavesItsMean, AccelerateLoop):
+    pass
 
 
 def _factory(loop):

@@ -343,19 +343,23 @@ def _streams():
 
 def watch_in_fork(target, observer, workers, directory):
     """The facts of a run in a fresh fork of a server that has imported what it needs."""
+    return facts_in_fork(watch, target, observer, workers, directory)
+
+
+def facts_in_fork(watch, name, observer, workers, directory):
+    """What `watch(name, observer, workers, directory)` returns in a fresh fork of a server that has its module."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.targets.observed", "transformers.models.bert.modeling_bert"])
+    context.set_forkserver_preload([watch.__module__, "transformers.models.bert.modeling_bert"])
     directory.mkdir(parents=True)
-    process = context.Process(target=_write_facts, args=(target, observer, workers, directory))
+    process = context.Process(target=_write_facts, args=(watch, name, observer, workers, directory))
     process.start()
     process.join(120)
     if process.exitcode is None:
         process.kill()
-    assert process.exitcode == 0, f"the run of {target} with {observer} ended with {process.exitcode}"
+    assert process.exitcode == 0, f"the run of {name} with {observer} ended with {process.exitcode}"
     return json.loads((directory / "facts.json").read_text())
 
 
-def _write_facts(target, observer, workers, directory):
+def _write_facts(watch, name, observer, workers, directory):
     multiprocessing.set_start_method("fork", force=True)  # Of loader workers, as in a script of one's own.
-    facts = watch(target, observer, workers, directory)
-    (directory / "facts.json").write_text(json.dumps(facts))
+    (directory / "facts.json").write_text(json.dumps(watch(name, observer, workers, directory)))

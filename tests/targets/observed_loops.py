@@ -1,7 +1,5 @@
 """Loops of one's own trained with and without the observer, each in a fresh process; what it must not change."""
 
-import json
-import multiprocessing
 import random
 
 import numpy as np
@@ -12,7 +10,7 @@ from resumecheck.adapters.loop import LoopAdapter
 from resumecheck.adapters.recorder import Captures, Recorder
 from resumecheck.trajectory import TrajectoryWriter
 from tests.targets.loops import AccelerateLoop, PlainLoop
-from tests.targets.observed import Nothing, _sha, _streams
+from tests.targets.observed import Nothing, _sha, _streams, facts_in_fork
 
 LOOPS = {"plain": PlainLoop, "accelerate": AccelerateLoop}
 STEPS = 14
@@ -91,18 +89,4 @@ def watch(name, observer, workers, directory):
 
 def watch_in_fork(name, observer, workers, directory):
     """The facts of a run in a fresh fork of a server that has imported what it needs."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.targets.observed_loops", "transformers.models.bert.modeling_bert"])
-    directory.mkdir(parents=True)
-    process = context.Process(target=_write_facts, args=(name, observer, workers, directory))
-    process.start()
-    process.join(120)
-    if process.exitcode is None:
-        process.kill()
-    assert process.exitcode == 0, f"the run of {name} with {observer} ended with {process.exitcode}"
-    return json.loads((directory / "facts.json").read_text())
-
-
-def _write_facts(name, observer, workers, directory):
-    multiprocessing.set_start_method("fork", force=True)  # Of loader workers, as in a script of one's own.
-    (directory / "facts.json").write_text(json.dumps(watch(name, observer, workers, directory)))
+    return facts_in_fork(watch, name, observer, workers, directory)
