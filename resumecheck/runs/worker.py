@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from resumecheck.adapters.contract import Adapter, Length, Saving, adapter_for
+from resumecheck.adapters.lightning_trainer import PACKAGES
 from resumecheck.adapters.placement import put_leaves, put_objects
 from resumecheck.adapters.recorder import Captures, Recorder, RunStopped
 from resumecheck.errors import UsageError
@@ -112,6 +113,7 @@ class _Run:
                 adapter.set_argument(name, value)
         writer = self.writer = TrajectoryWriter(Path(spec.directory))
         writer.describe(kind=spec.kind, target=spec.target.name, arguments=adapter.arguments(), versions=versions())
+        writer.describe(frameworks=frameworks())
         captures = Captures(
             census_at=frozenset(spec.census_at),
             live_at=frozenset(spec.live_at),
@@ -257,6 +259,11 @@ def _donor_batches(donor: Path) -> Any:
     return batch
 
 
+def frameworks() -> list[str]:
+    """Modules that are slow to import and that the target has imported, so that a server imports them once."""
+    return [name for name in PACKAGES if name in sys.modules]
+
+
 def versions() -> dict[str, str]:
     """The versions that a verdict depends on."""
     import accelerate
@@ -264,7 +271,8 @@ def versions() -> dict[str, str]:
 
     import resumecheck
 
-    return {
+    lightning = {name: sys.modules[name].__version__ for name in frameworks()}
+    return lightning | {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
