@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from resumecheck.adapters.contract import Length, Saving, argument_from_text
-from resumecheck.adapters.loader_ids import LoaderIds
+from resumecheck.adapters.lightning_events import LightningEvents, TrainingIds, wrap
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.errors import UsageError
 from resumecheck.state.capture import LiveState
@@ -44,8 +44,6 @@ _ARGUMENTS = {
 }
 #: What a factory may say by name.
 _OF_FIT = frozenset({"train_dataloaders", "val_dataloaders", "datamodule", "weights_only", "ckpt_path"})
-#: Metrics that measure the machine, not the run.
-_MACHINE_METRICS = ("runtime", "per_second", "time", "memory")
 #: The files of a checkpoint: what Lightning writes, and the output directory at that time.
 _STATE_FILE, _PLACE_FILE = "lightning.ckpt", "output_dir.txt"
 
@@ -95,18 +93,18 @@ class LightningAdapter:
     def attach(self, recorder: Recorder, saving: Saving, begin: Callable[[Length], None]) -> None:
         """Let the recorder see every step; write checkpoints as `saving` says; `begin` gets the length of the run."""
         trainer = self.trainer
-        ids = _TrainingIds()
+        ids = TrainingIds()
         ids.install()
         # Lightning calls checkpoint callbacks last of all, so that they find what the others have done.
-        kind: Any = type("_LightningEvents", (_Events, self.package.callbacks.Checkpoint), {})
-        events: _Events = kind(self, recorder, saving, begin, ids)
+        kind: Any = type("_LightningEvents", (LightningEvents, self.package.callbacks.Checkpoint), {})
+        events: LightningEvents = kind(self, recorder, saving, begin, ids)
         trainer.callbacks.append(events)
         loop = trainer.fit_loop
-        _wrap(trainer.strategy, "training_step", events.training_step)
-        _wrap(trainer.strategy, "load_checkpoint", self._load)
-        _wrap(trainer, "save_checkpoint", events.save_checkpoint)
-        _wrap(loop, "run", events.run)
-        _wrap(loop.epoch_loop.val_loop, "run", events.validate)
+        wrap(trainer.strategy, "training_step", events.training_step)
+        wrap(trainer.strategy, "load_checkpoint", self._load)
+        wrap(trainer, "save_checkpoint", events.save_checkpoint)
+        wrap(loop, "run", events.run)
+        wrap(loop.epoch_loop.val_loop, "run", events.validate)
 
     def feed(self, batches: Callable[[int, int], Any]) -> None:
         """Train on `batches(step, micro)` where that is not None."""
@@ -129,7 +127,7 @@ class LightningAdapter:
                     metric._computed = torch.tensor(theirs[metric.meta.name])
             return original(*args, **kwargs)
 
-        _wrap(self.trainer._logger_connector, "epoch_end_reached", reached)
+        wrap(self.trainer._logger_connector, "epoch_end_reached", reached)
 
     def argument(self, name: str, text: str) -> Any:
         """A text converted to the type that an argument of the Trainer, or a hyperparameter of the module, has now."""
@@ -236,7 +234,7 @@ class LightningAdapter:
         )
 
     def _own(self) -> list[Any]:
-        return [callback for callback in self.trainer.callbacks if not isinstance(callback, _Events)]
+        return [callback for callback in self.trainer.callbacks if not isinstance(callback, LightningEvents)]
 
     def _roots(self, optimizers: dict[str, Any], schedulers: dict[str, Any], callbacks: list[Any]) -> dict[str, Any]:
         trainer = self.trainer
@@ -272,131 +270,6 @@ class LightningAdapter:
                 setattr(_at(self.trainer.fit_loop, place), attribute, value)
 
 
-class _TrainingIds(LoaderIds):
-    """Every loader that runs outside an evaluation is a training loader: a loader of one's own may wrap torch's."""
-
-    def recognises(self, loader: Any) -> bool:
-        """Whether an iterator over this loader is a training iterator."""
-        return not self._paused
-
-
-class _Events:
-    """What Lightning tells while it trains, passed on to the recorder; becomes a callback when it is attached."""
-
-    def __init__(
-        self,
-        adapter: LightningAdapter,
-        recorder: Recorder,
-        saving: Saving,
-        begin: Callable[[Length], None],
-        ids: LoaderIds,
-    ) -> None:
-        self.adapter = adapter
-        self.recorder = recorder
-        self.saving = saving
-        self.begin = begin
-        self.ids = ids
-        self.open = False
-        self.micro = 0
-        self.batch_number: int | None = None
-        self.before = 0
-        self.wanted: int | None = None
-        self.ours = False
-        ids.on_training_iterator = recorder.epoch_starts
-
-    # Wrapped methods: the first argument is the method as it was.
-
-    def run(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Around the whole of training: come after callbacks that the module has added."""
-        callbacks = self.adapter.trainer.callbacks
-        callbacks.append(callbacks.pop(next(i for i, each in enumerate(callbacks) if each is self)))
-        return original(*args, **kwargs)
-
-    def validate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Around a validation: its loaders are not training loaders, even over the same data."""
-        with self.ids.paused():
-            return original(*args, **kwargs)
-
-    def training_step(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Around the module's training_step: one forward of a batch."""
-        trainer, recorder = self.adapter.trainer, self.recorder
-        step = self.adapter.finished_steps() + 1
-        if not self.open:
-            self.open, self.micro, self.before = True, 0, trainer.global_step
-            recorder.step_starts(step)
-        number = trainer.fit_loop.epoch_loop.total_batch_idx
-        ids: list[Any] | None = []
-        if number != self.batch_number:  # an optimizer may ask for the same batch again
-            self.batch_number = number
-            ids = self.ids.next_ids() if len(trainer.fit_loop._combined_loader.flattened) == 1 else None
-        if args:
-            args = (self.adapter.fed(step, self.micro, args[0]), *args[1:])
-        recorder.batch(args[0] if args else None, ids)
-        self.micro += 1
-        return original(*args, **kwargs)
-
-    def save_checkpoint(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Around every save: the target's own are left out where the run is to write none."""
-        if not self.ours and not self.saving.own:
-            return None
-        if not self.ours:
-            self.recorder.event("save")
-        return original(*args, **kwargs)
-
-    # Callback hooks.
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """The length of the run is known."""
-        self.begin(self.adapter.length())
-
-    def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
-        """The loss of the batch that went forward last."""
-        if self.open and self.micro:
-            self.recorder.loss(loss.detach())
-
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-        """The update is about to happen; gradients are not clipped yet."""
-        if self.open and self.micro:
-            self.recorder.gradients()
-            self.recorder.update([group["lr"] for each in trainer.optimizers for group in each.param_groups])
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """A batch is over, and with the last one of a step the step; save at a resume point inside an epoch."""
-        if not self.open or trainer.global_step == self.before:
-            return
-        self.open = False
-        self.adapter._done += 1
-        step = self.adapter.finished_steps()
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        self.recorder.step_ends(step, progress.current.ready / trainer.num_training_batches + trainer.current_epoch)
-        if step in self.saving.at:
-            at_boundary = progress.is_last_batch or progress.current.ready == trainer.num_training_batches
-            self.wanted = step if at_boundary else None
-            if not at_boundary:
-                self._save(step)
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """At an epoch boundary the checkpoint is written where `ModelCheckpoint(every_n_epochs=1)` writes it."""
-        self.recorder.event("log", logs=_numbers(trainer.callback_metrics))
-        if self.wanted is not None:
-            self._save(self.wanted)
-            self.wanted = None
-
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """A validation has ended."""
-        if not trainer.sanity_checking and self.recorder.started:
-            results = trainer._results
-            metrics = results.metrics(on_step=False)["callback"] if results is not None else {}
-            self.recorder.event("evaluate", metrics=_numbers(metrics))
-
-    def _save(self, step: int) -> None:
-        self.ours = True
-        try:
-            self.adapter.save(step)
-        finally:
-            self.ours = False
-
-
 def _read(built: Any, package: Any, target: str) -> tuple[Any, dict[str, Any]]:
     """The Trainer and the arguments of its `fit`."""
     trainer, *rest = built if isinstance(built, tuple) else (built,)
@@ -410,11 +283,6 @@ def _read(built: Any, package: Any, target: str) -> tuple[Any, dict[str, Any]]:
     if "ckpt_path" in arguments:
         raise UsageError(f"{target} returned ckpt_path for fit: which checkpoint a run goes on from is resumecheck's")
     return trainer, arguments
-
-
-def _wrap(owner: Any, method: str, around: Callable[..., Any]) -> None:
-    original = getattr(owner, method)
-    setattr(owner, method, functools.wraps(original)(functools.partial(around, original)))
 
 
 def _at(owner: Any, path: str) -> Any:
@@ -465,12 +333,3 @@ def _counters(loop: Any) -> dict[str, int]:
     for name, progress in parts.items():
         walk(name, progress.state_dict())
     return found
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in metrics.items()
-        if isinstance(value, int | float) or (isinstance(value, torch.Tensor) and value.numel() == 1)
-        if not any(word in name for word in _MACHINE_METRICS)
-    }

@@ -1,7 +1,9 @@
 """Lightning: what its checkpoints keep is left alone, what they lose is named, and its data has to know its place."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +132,15 @@ def test_the_mean_of_an_epoch_is_that_of_the_steps_after_the_resume(workbench):
     (point,) = workbench.verify(f"{RUNS}:mean", steps=9, at=[4]).resume_points
     assert point.findings[0].status == "confirmed"
     assert "train_loss logged: expected" in point.findings[0].message
+
+
+@pytest.mark.slow
+def test_the_run_of_the_documentation_is_equivalent_at_the_ends_of_its_epochs(workbench, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text(encoding="utf-8")
+    (tmp_path / "run.py").write_text(re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)[2])
+    inside, *ends = workbench.verify(f"{tmp_path}/run.py:build", at=[4, 6, 12]).resume_points
+    assert inside.findings[0].component == "data-position"
+    assert [point.verdict for point in ends] == ["equivalent"] * 2
 
 
 # --- wrong usage --------------------------------------------------------------------------------------------------
