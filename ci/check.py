@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from inputs import VERDICTS, Inputs, UsageError, run_step, write_outputs
+from inputs import Inputs, UsageError, run_step, write_outputs
+
+from resumecheck.verdict import EXIT_STATUS
 
 #: The worst first.
 _WORST = ("error", "diverged", "nondeterministic", "equivalent")
@@ -38,7 +40,8 @@ def outcome_of_verify(inputs: Inputs, status: int) -> tuple[str, int]:
     """The verdict, empty where there was none, and the status of this step, which is 0 where it is let pass."""
     file = Path(inputs.report) / "verdict.json"
     verdict = json.loads(file.read_text(encoding="utf-8"))["verdict"] if file.is_file() else ""
-    return verdict, 0 if verdict in _let_pass(inputs) else status
+    # Another status than the verdict's own says that something else failed as well, writing the report say.
+    return verdict, 0 if verdict in _let_pass(inputs) and status == EXIT_STATUS[verdict] else status
 
 
 def outcome_of_pytest(inputs: Inputs, status: int) -> tuple[str, int]:
@@ -63,7 +66,7 @@ def _worst(test: ElementTree.Element) -> str:
 
 
 def _let_pass(inputs: Inputs) -> set[str]:
-    return set(VERDICTS) - set(inputs.fail_on)
+    return set(EXIT_STATUS) - {"equivalent", *inputs.fail_on}
 
 
 def main() -> int:

@@ -210,7 +210,10 @@ def run_step(step: Callable[[], int]) -> None:
 def main() -> int:
     """Check the inputs, and write them for the steps that follow."""
     if sys.version_info < OLDEST_PYTHON:
-        raise UsageError(f"Python {platform.python_version()} is too old: resumecheck needs 3.10; set python-version")
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        raise UsageError(
+            f"Python {platform.python_version()} is too old: resumecheck needs {oldest} or later; set python-version"
+        )
     inputs = read_inputs(os.environ)
     cache = _choice({"CACHE": os.environ["INPUT_CACHE"].strip()}, "cache", ("true", "false"))
     pip = [sys.executable, "-m", "pip", "cache", "dir"]

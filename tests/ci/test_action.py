@@ -54,16 +54,16 @@ def test_a_diverged_target_fails_with_an_annotation_a_summary_and_a_report(act):
 @pytest.mark.slow
 def test_a_failing_test_fails_the_job_and_leaves_pages_and_junit(act, workspace):
     (workspace / "test_resume.py").write_text(
-        "from train import build\n\n\n"
+        "def build(output_dir):\n    raise ValueError('no data')\n\n\n"
         "def test_it(resumecheck):\n    resumecheck(build)\n\n\n"
         "def test_other():\n    pass\n"
     )
     job = act(command="pytest", args="-q -k 'test_it or other'", **SHORT)
     assert job.status == 1, job.log
-    assert (job.outputs["verdict"], job.outputs["exit-status"]) == ("diverged", "1")
+    assert (job.outputs["verdict"], job.outputs["exit-status"]) == ("error", "1")
     (annotation,) = job.commands("error")
-    assert annotation.startswith("::error file=test_resume.py,line=5,")
-    assert "RC204 data-content" in job.summary
+    assert annotation.startswith("::error file=test_resume.py,line=6,title=resumecheck%3A error")
+    assert "ValueError" in job.summary
     written = {file.name for file in Path(job.outputs["report"]).iterdir()}
     assert {"index.html", "junit.xml"} <= written
     assert "1 failed, 1 passed" in job.log
@@ -104,15 +104,15 @@ def test_a_bad_input_is_one_annotation_and_status_2_and_nothing_is_installed(act
     assert job.outputs == {**NOT_RUN, "report": ""}
 
 
-@pytest.mark.slow
 def test_what_only_the_check_can_refuse_has_status_2_too(act):
-    job = act(target="nowhere.py:build")
+    job = act(target="train.py:build", args="--no-such-option")
     assert job.status == 2, job.log
     assert (job.outputs["verdict"], job.outputs["exit-status"]) == ("", "2")
     assert job.commands("error") == [
         "::error title=resumecheck%3A no verdict::verify ended with exit status 2 and no verdict: the log says why"
     ]
-    assert "nowhere.py" in job.log
+    assert "unrecognized arguments: --no-such-option" in job.log
+    assert list(Path(job.outputs["report"]).iterdir()) == []
 
 
 def test_what_a_user_writes_is_never_run_by_the_shell(act, workspace):
@@ -182,6 +182,7 @@ def test_a_verdict_that_fail_on_leaves_out_is_let_pass_and_no_other(workspace):
     asked, none = read(workspace, fail_on="diverged, error"), read(workspace, fail_on="none")
     verdict_file(asked, "nondeterministic")
     assert check.outcome_of_verify(asked, 3) == ("nondeterministic", 0)
+    assert check.outcome_of_verify(asked, 70) == ("nondeterministic", 70)
     verdict_file(asked, "diverged")
     assert check.outcome_of_verify(asked, 1) == ("diverged", 1)
     (Path(asked.report) / "verdict.json").unlink()
@@ -261,43 +262,45 @@ def test_the_cache_is_another_for_other_requirements(workspace):
     assert inputs.cache_key(asked) != (key, prefix)
 
 
-@pytest.mark.slow
-def test_the_action_installs_its_own_code_by_pip(workspace, tmp_path):
-    """In an environment of its own, which sees the packages of this one, without a network."""
+def run_install(python, tmp_path, asked):
+    """Run the step without a network; what is installed already is enough."""
+    file = tmp_path / "inputs.json"
+    file.write_text(json.dumps(dataclasses.asdict(asked)))
+    variables = {"RESUMECHECK_INPUTS": str(file), "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    command = [python, ROOT / "ci" / "install.py"]
+    Path(asked.report).mkdir(parents=True, exist_ok=True)
+    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def other_python(tmp_path):
+    """The Python of an environment of its own, which sees the packages of this one."""
     venv.create(tmp_path / "new")
     (own,) = (tmp_path / "new" / "lib").glob("python*/site-packages")
     (own / "outer.pth").write_text("\n".join(entry for entry in sys.path if entry.endswith("site-packages")))
-    asked = read(workspace)
-    file = tmp_path / "inputs.json"
-    file.write_text(json.dumps(dataclasses.asdict(asked)))
-    done = subprocess.run(
-        [tmp_path / "new" / "bin" / "python", ROOT / "ci" / "install.py"],
-        env={**os.environ, "RESUMECHECK_INPUTS": str(file), "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (own / "resumecheck" / "schema").is_dir()
-    assert "resumecheck 0.1.0" in done.stdout
+    return tmp_path / "new" / "bin" / "python"
 
 
 @pytest.mark.slow
-def test_what_pip_cannot_install_is_named(workspace, tmp_path):
-    asked = read(workspace, resumecheck_version="installed", install="no-such-package-there")
-    file = tmp_path / "inputs.json"
-    file.write_text(json.dumps(dataclasses.asdict(asked)))
-    done = subprocess.run(
-        [sys.executable, ROOT / "ci" / "install.py"],
-        env={**os.environ, "RESUMECHECK_INPUTS": str(file), "PIP_NO_INDEX": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_pip_installs_the_code_of_the_action_and_keeps_torch_as_it_is(other_python, workspace, tmp_path):
+    import torch
+
+    index = {"torch_index_url": "https://index.example/cpu", "torch_version": torch.__version__.partition("+")[0]}
+    done = run_install(other_python, tmp_path, read(workspace, **index))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert next(other_python.parents[1].glob("lib/python*/site-packages/resumecheck/schema")).is_dir()
+    assert f"resumecheck 0.1.0\ntorch {torch.__version__}\n" in done.stdout
+    done = run_install(other_python, tmp_path, read(workspace, report_name="second", install="torch==2.4.0", **index))
     assert done.returncode == 2
-    assert (
-        "::error title=resumecheck%3A the action cannot run::install: pip no-such-package-there failed" in done.stdout
-    )
+    (annotation,) = [line for line in done.stdout.splitlines() if line.startswith("::error")]
+    assert "the action cannot run::install: pip torch==2.4.0 failed" in annotation
+    assert f"torch is kept at torch==={torch.__version__}: set torch-version" in annotation
+
+
+def test_an_old_python_is_named(monkeypatch):
+    monkeypatch.setattr(inputs, "OLDEST_PYTHON", (99, 0))
+    with pytest.raises(inputs.UsageError, match="is too old: resumecheck needs"):
+        inputs.main()
 
 
 def test_a_step_that_the_interpreter_does_not_understand_is_an_error():
