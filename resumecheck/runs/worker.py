@@ -27,8 +27,8 @@ from resumecheck.adapters.recorder import Captures, Recorder, RunStopped
 from resumecheck.errors import UsageError
 from resumecheck.runs.spec import RunEnd, RunSpec
 from resumecheck.runs.target import load_factory
-from resumecheck.state.census import take_census
 from resumecheck.state.streams import set_streams
+from resumecheck.state.walk import take_census
 from resumecheck.trajectory import TrajectoryWriter, read_trajectory
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
