@@ -17,6 +17,8 @@ from inputs import Inputs, UsageError, run_step, write_outputs
 
 from resumecheck.verdict import EXIT_STATUS
 
+_STATUS: dict[str, int] = {**EXIT_STATUS}  # of `verify`, by verdict
+
 #: The worst first.
 _WORST = ("error", "diverged", "nondeterministic", "equivalent")
 _TESTS_FAILED = 1  # an exit status of pytest
@@ -41,7 +43,7 @@ def outcome_of_verify(inputs: Inputs, status: int) -> tuple[str, int]:
     file = Path(inputs.report) / "verdict.json"
     verdict = json.loads(file.read_text(encoding="utf-8"))["verdict"] if file.is_file() else ""
     # Another status than the verdict's own says that something else failed as well, writing the report say.
-    return verdict, 0 if verdict in _let_pass(inputs) and status == EXIT_STATUS[verdict] else status
+    return verdict, 0 if verdict in _let_pass(inputs) and status == _STATUS[verdict] else status
 
 
 def outcome_of_pytest(inputs: Inputs, status: int) -> tuple[str, int]:
@@ -66,7 +68,7 @@ def _worst(test: ElementTree.Element) -> str:
 
 
 def _let_pass(inputs: Inputs) -> set[str]:
-    return set(EXIT_STATUS) - {"equivalent", *inputs.fail_on}
+    return set(_STATUS) - {"equivalent", *inputs.fail_on}
 
 
 def main() -> int:

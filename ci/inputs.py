@@ -101,8 +101,9 @@ def read_inputs(environment: Mapping[str, str]) -> Inputs:
 
 
 def _refuse_what_does_not_fit(inputs: Inputs) -> None:
+    options = inputs.args[: inputs.args.index("--")] if "--" in inputs.args else inputs.args
     for option in _OWN_OPTIONS:
-        if any(word == option or word.startswith(f"{option}=") for word in inputs.args):
+        if any(word == option or word.startswith(f"{option}=") for word in options):
             raise UsageError(
                 f"args: {option} is given by the action, which uploads what it writes; leave it out, and find the "
                 "files in the artifact"

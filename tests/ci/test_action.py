@@ -157,10 +157,10 @@ def read(workspace, **given):
 
 
 def test_a_command_of_the_users_own_comes_last(workspace):
-    asked = read(workspace, target="", args="--resume-option '--resume {checkpoint}' -- python train.py --out {out}")
+    asked = read(workspace, target="", args="--resume-option '--resume {checkpoint}' -- python train.py --json {out}")
     words = check.command(asked)
     assert words[:2] == ["resumecheck", "verify"]
-    assert words[-7:] == ["--resume-option", "--resume {checkpoint}", "--", "python", "train.py", "--out", "{out}"]
+    assert words[-7:] == ["--resume-option", "--resume {checkpoint}", "--", "python", "train.py", "--json", "{out}"]
     assert {"--json", "--html"} <= set(words[: words.index("--")])
 
 
