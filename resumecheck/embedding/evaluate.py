@@ -14,7 +14,7 @@ import ir_measures
 import torch
 from ir_measures import RR, R, nDCG
 
-from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.embedder import load_embedder
 from resumecheck.embedding.jsonl import read_lines, read_values
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings

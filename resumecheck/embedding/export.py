@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.embedding import checkpoint
-from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.model import load_encoder, load_tokenizer, longest_input
 from resumecheck.embedding.settings import EmbeddingSettings, read_settings
 from resumecheck.errors import UsageError

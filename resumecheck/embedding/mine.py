@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from resumecheck.embedding import draws
-from resumecheck.embedding.arguments import check_template, run_command
+from resumecheck.embedding.arguments import check_template
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.embedder import Embedder, load_embedder
 from resumecheck.embedding.jsonl import output_path, read_objects, write_objects
 from resumecheck.embedding.settings import POOLING_METHODS

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.model import load_tokenizer
 from resumecheck.embedding.rows import find_files
 from resumecheck.errors import UsageError
