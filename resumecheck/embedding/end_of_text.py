@@ -22,6 +22,7 @@ def end_texts(tokenizer: Any) -> bool:
     end = tokenizer.eos_token_id
     if end is None or tokenizer("")["input_ids"][-1:] == [end]:
         return end is not None
+    tokenizer.init_kwargs["add_eos_token"] = True  # transformers before 5 makes the rule anew when it loads one
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         tokenizer.add_eos_token = True  # what the others understand, if anything

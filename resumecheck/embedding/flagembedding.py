@@ -50,6 +50,11 @@ NOT_CARRIED_OVER: dict[str, str] = {
 
 #: family -> what to know before a command line for it is used.
 _NOTES = {
+    "decoders": "Every text ends with the tokenizer's `eos_token`, whose vector is the embedding; a text that is too "
+    "long is cut before it. FlagEmbedding asks the tokenizer for that (`add_eos_token=True`), which the classes for "
+    "LLaMA and Gemma follow; others, Qwen2's among them, do not in the transformers that it works with. Here the token "
+    "is put there whatever the class, and the rule is written with the tokenizer, so `evaluate`, `mine`, `export` and "
+    "others who load the model have it too. A tokenizer without such a token stays as it is.",
     "in-context learning": "FlagEmbedding trains with examples where its module for them is started, and takes them "
     "from the batch. Here `--retrieval_use_examples True` asks for them, they come from the file of a row, and batches "
     "may be mixed. `\\n` in `--icl_suffix_str` means a line break, as it does in the formats of instructions.",
