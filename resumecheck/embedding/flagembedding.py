@@ -57,10 +57,10 @@ _NOTES = {
     "others who load the model have it too. A tokenizer without such a token stays as it is.",
     "in-context learning": "FlagEmbedding trains with examples where its module for them is started, and takes them "
     "from the batch. Here `--retrieval_use_examples True` asks for them, they come from the file of a row, and batches "
-    "may be mixed. `\\n` in `--icl_suffix_str` means a line break, as it does in the formats of instructions. `evaluate` "
-    "and `mine` put the examples of `--examples_for_task` before each query, in the form of training: the instruction "
-    "(an example's `instruct` takes its place), the query, the suffix, the `response`, an empty line. Not all fitting is "
-    "an error; FlagEmbedding counts them not at all, and joins them by a format of their own.",
+    "may be mixed. `\\n` in `--icl_suffix_str` means a line break, as it does in the formats of instructions. "
+    "`evaluate` and `mine` put the examples of `--examples_for_task` before each query, in the form of training: the "
+    "instruction (an example's `instruct` takes its place), the query, the suffix, the `response`, an empty line. "
+    "Where not all of them fit, that is an error; FlagEmbedding does not count them, and has a format for them.",
 }
 
 _IN_FLOAT32 = "vectors and scores are computed in float32, whatever the machine; leave the option out"
