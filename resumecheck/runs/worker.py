@@ -28,8 +28,8 @@ from resumecheck.errors import UsageError
 from resumecheck.runs.opened import note_opened
 from resumecheck.runs.spec import RunEnd, RunSpec
 from resumecheck.runs.target import factory_options, load_factory
-from resumecheck.state.census import take_census
 from resumecheck.state.streams import set_streams
+from resumecheck.state.walk import take_census
 from resumecheck.trajectory import TrajectoryWriter, read_trajectory
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
