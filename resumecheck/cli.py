@@ -355,7 +355,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--checkpoint",
         metavar="NAME",
-        help="for a command: what it saves in {out} after a step (default: checkpoint-{step})",
+        help="for a command: what it saves in {out} after a step, with * the newest (default: checkpoint-{step})",
     )
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
     verify.add_argument(
