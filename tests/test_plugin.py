@@ -102,7 +102,7 @@ class TestOptions:
         result = project.runpytest("--resumecheck")
         result.assert_outcomes(errors=1)
         result.stdout.fnmatch_lines([message])
-        result.stdout.no_fnmatch_line("*plugin.py*")
+        result.stdout.no_fnmatch_line("*resumecheck/plugin*")
 
     def test_a_failure_is_one_line_where_that_is_asked_for(self, project):
         project.makepyfile(test_it="def test_training(resumecheck):\n    resumecheck('missing.py:build')")
@@ -137,7 +137,7 @@ class TestAFailure:
                 "FAILED test_it.py::test_training - diverged at step 3 in data-content*",
             ]
         )
-        result.stdout.no_fnmatch_line("*plugin.py*")
+        result.stdout.no_fnmatch_line("*resumecheck/plugin*")
         result.stdout.no_fnmatch_line("*Traceback*")
         junit = (project.path / "junit.xml").read_text(encoding="utf-8")
         assert '<property name="resumecheck.verdict" value="diverged"' in junit
@@ -272,7 +272,7 @@ class TestTargets:
             ]
         )
         result.stdout.no_fnmatch_line("*resumed from step 7*")
-        result.stdout.no_fnmatch_line("*plugin.py*")
+        result.stdout.no_fnmatch_line("*resumecheck/plugin*")
 
     @pytest.mark.parametrize(
         ("target", "message"),
@@ -289,7 +289,7 @@ class TestTargets:
         result.stdout.fnmatch_lines([message, f"ERROR resumecheck::{target}*"])
         result.stdout.no_fnmatch_line("*INTERNALERROR*")
         result.stdout.no_fnmatch_line("*Traceback*")
-        result.stdout.no_fnmatch_line("*plugin.py*")
+        result.stdout.no_fnmatch_line("*resumecheck/plugin*")
 
     @pytest.mark.slow
     def test_targets_of_the_ini_file_are_relative_to_it_and_options_give_way_to_the_command_line(
