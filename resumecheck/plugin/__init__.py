@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from resumecheck.errors import ResumecheckError, UsageError
-from resumecheck.options import NAMES, read_options
-from resumecheck.plugin import settings
+from resumecheck.options import NAMES
+from resumecheck.plugin import groups, settings
 
 if TYPE_CHECKING:
     from resumecheck.trajectory import Trajectory
@@ -97,8 +97,15 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         settings.remember_name(item)
         if not settings.enabled(config):
             item.add_marker(pytest.mark.skip(reason=settings.SKIPPED))
-        elif settings.point_of(item) is not None and config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(settings.group_of(item)))
+        elif config.pluginmanager.hasplugin("xdist"):
+            groups.mark(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_finish(session: pytest.Session) -> Generator[None, None, None]:
+    """Tell pytest-xdist which items share a check."""
+    with groups.told_by_name(session.config, session.items):
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -156,17 +163,16 @@ def resumecheck(request: pytest.FixtureRequest) -> Callable[..., Verdict]:
     from resumecheck.plugin.explanation import failure
 
     item, made = request.node, checks(request.config)
-    defaults, point = settings.of_test(item), settings.point_of(item)
+    point = settings.point_of(item)
 
     def check(build: Callable[..., Any] | str, **overrides: Any) -> Verdict:
         __tracebackhide__ = True
-        call = read_options(overrides, f"{settings.name_of(item)}: resumecheck(...)")
-        if point is not None and call.get("at", [point]) == [point]:
-            options = {**defaults, **call, "at": settings.siblings(item, request.session.items)}
-            whole, evidence = made.share(build, options)
+        options = settings.of_call(item, {"at": point, **overrides}, "resumecheck")
+        if point is not None and options["at"] == [point]:
+            whole, evidence = made.share(build, {**options, "at": settings.siblings(item, request.session.items)})
             verdict = narrowed(whole, point)
         else:
-            verdict, evidence = made.make(build, {**defaults, **call})
+            verdict, evidence = made.make(build, options)
         reproduce = f"pytest --resumecheck {shlex.quote(settings.name_of(item))}"
         record(item, verdict)
         if request.config.stash[settings.REPORTS]:
@@ -185,9 +191,8 @@ def resume_point(request: pytest.FixtureRequest) -> int:
     """The resume point of this item: a test that asks for it becomes one item for each step of `at`."""
     point = getattr(request, "param", None)
     if point is None:
-        points = settings.points_of(request.node)
-        raise UsageError(f"{settings.name_of(request.node)}: {settings.POINT} was not parametrised with {points}")
-    return point
+        settings.points_of(request.node)  # says what is missing
+    return settings.require_point(request.node, point)
 
 
 @pytest.fixture
@@ -196,12 +201,11 @@ def reference_run(request: pytest.FixtureRequest) -> Callable[..., Trajectory]:
     from resumecheck.plugin.checks import checks
 
     item, made = request.node, checks(request.config)
-    defaults = settings.of_test(item)
 
     def run(build: Callable[..., Any] | str, *, steps: int | None = None) -> Trajectory:
         __tracebackhide__ = True
-        call = read_options({"steps": steps}, f"{settings.name_of(item)}: reference_run(...)")
-        return made.workbench.reference_run(build, steps={**defaults, **call}.get("steps"))
+        options = settings.of_call(item, {"steps": steps}, "reference_run")
+        return made.workbench.reference_run(build, steps=options.get("steps"))
 
     return run
 
@@ -212,16 +216,13 @@ def resumed_run(request: pytest.FixtureRequest) -> Callable[..., Trajectory]:
     from resumecheck.plugin.checks import checks
 
     item, made = request.node, checks(request.config)
-    defaults, point = settings.of_test(item), settings.point_of(item)
 
     def run(build: Callable[..., Any] | str, *, at: int | None = None, steps: int | None = None) -> Trajectory:
         __tracebackhide__ = True
-        where = f"{settings.name_of(item)}: resumed_run(...)"
-        call = read_options({"at": point if at is None else at, "steps": steps}, where)
-        points = call.get("at")
-        if not isinstance(points, list) or len(points) != 1:
-            raise UsageError(f"{where}: at={at!r} is not one resume point; give a step, for example at=4")
-        return made.workbench.resumed_run(build, at=points[0], steps={**defaults, **call}.get("steps"))
+        given = settings.point_of(item) if at is None else at
+        options = settings.of_call(item, {"steps": steps}, "resumed_run")
+        step = settings.require_point(item, given, "resumed_run(...): at")
+        return made.workbench.resumed_run(build, at=step, steps=options.get("steps"))
 
     return run
 

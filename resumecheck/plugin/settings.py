@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resumecheck.errors import UsageError
-from resumecheck.options import NAMES, PLUGIN, read_options
+from resumecheck.options import NAMES, PLUGIN, parse_steps, read_options
 
 SKIPPED = "resumecheck trains models: runs only with --resumecheck"
 
@@ -84,6 +84,15 @@ def of_test(node: pytest.Item | Any) -> dict[str, Any]:
     return settings
 
 
+def of_call(node: pytest.Item | Any, overrides: Mapping[str, Any], call: str) -> dict[str, Any]:
+    """The options of a call of a fixture in a test, then those of the test.
+
+    Raises:
+        UsageError: an option cannot be read; the message names the test and the call.
+    """
+    return {**of_test(node), **read_options(overrides, f"{name_of(node)}: {call}(...)")}
+
+
 def remember_name(item: pytest.Item) -> None:
     """Keep the name by which pytest finds the test again: pytest-xdist appends the group to it."""
     item.stash[_NODE_ID] = item.nodeid
@@ -117,6 +126,18 @@ def point_of(item: Any) -> int | None:
     return getattr(getattr(item, "callspec", None), "params", {}).get(POINT)
 
 
+def require_point(item: pytest.Item, point: Any, what: str = POINT) -> int:
+    """The resume point, if it is one.
+
+    Raises:
+        UsageError: it is not a step; the message names the test.
+    """
+    try:
+        return parse_steps(point)
+    except (UsageError, TypeError):
+        raise UsageError(f"{name_of(item)}: {what}: {point!r} is not a step; give a whole number from 1 on") from None
+
+
 def siblings(item: Any, items: Iterable[Any]) -> list[int]:
     """The resume points of all selected items of one test that differ in nothing else."""
     mine = _apart_from_the_point(item)
@@ -124,14 +145,8 @@ def siblings(item: Any, items: Iterable[Any]) -> list[int]:
     return sorted(point for point in found if point is not None)
 
 
-def group_of(item: Any) -> str:
-    """The name that the siblings of an item share, for pytest-xdist."""
-    _parent, function, others = _apart_from_the_point(item)
-    parent = item.parent.nodeid if item.parent is not None else ""
-    return "-".join([f"{parent}::{function}", *(f"{name}={value}" for name, value in others)])
-
-
 def _apart_from_the_point(item: Any) -> tuple[Any, ...]:
-    callspec = getattr(item, "callspec", None)
-    params = {name: index for name, index in getattr(callspec, "indices", {}).items() if name != POINT}
-    return item.parent, getattr(item, "originalname", item.name), tuple(sorted(params.items()))
+    """The test of an item, and what else it is parametrised with: the same objects for all items of the test."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    others = tuple((name, id(value)) for name, value in sorted(params.items()) if name != POINT)
+    return item.parent, getattr(item, "originalname", item.name), others

@@ -36,8 +36,6 @@ class TargetNode(pytest.Collector):
         for name, point in names:
             item = TargetItem.from_parent(self, name=name, nodeid=f"resumecheck::{name}", point=point)
             item.add_marker("resumecheck")
-            if self.config.pluginmanager.hasplugin("xdist"):
-                item.add_marker(pytest.mark.xdist_group(self.name))
             yield item
 
     def check(self) -> tuple[Verdict, Evidence | None]:
