@@ -8,6 +8,7 @@ the files that it leaves, are compared. Nothing can be put back into a command, 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
@@ -18,7 +19,7 @@ from resumecheck.errors import TargetError, UsageError
 from resumecheck.runs.command import Command, CommandRun, run_command
 from resumecheck.runs.pool import Progress
 from resumecheck.trajectory import Trajectory
-from resumecheck.verdict import Divergence, Finding, ResumePoint, Verdict
+from resumecheck.verdict import Divergence, Finding, ResumePoint, Settings, Verdict
 
 if TYPE_CHECKING:
     from resumecheck.compare.checkpoint_files import FileDifference, Place
@@ -69,7 +70,13 @@ def verify_command(
     finally:
         if keep is None:
             shutil.rmtree(root, ignore_errors=True)
-    return dataclasses.replace(verdict, kept=str(root) if keep is not None else None)
+    settings = Settings(
+        interrupt=interrupt,
+        command=command.words,
+        resume_option=shlex.join(command.resume),
+        checkpoint=command.checkpoint,
+    )
+    return dataclasses.replace(verdict, kept=str(root) if keep is not None else None, settings=settings)
 
 
 class _Check:

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 import xxhash
 from safetensors import safe_open
-from transformers.trainer_pt_utils import safe_globals
 
 from resumecheck.checkpoints.doctor import agreed_step, find_layout, find_piece, open_checkpoint, read_file
 from resumecheck.checkpoints.layouts import lightning, transformers_trainer
@@ -154,6 +153,8 @@ def _of_file(contents: Contents, layout: Layout, piece: Piece, name: str, defect
 
 
 def _of_torch(path: Path, piece: Piece, name: str) -> dict[Key, Value]:
+    from transformers.trainer import safe_globals
+
     with safe_globals(), torch.serialization.safe_globals(_HARMLESS):
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     if path.suffix == ".ckpt" and isinstance(loaded, dict):

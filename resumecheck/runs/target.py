@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from resumecheck.errors import UsageError
+from resumecheck.runs.opened import is_installed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Target:
         pickled: the factory itself, sent by value (cloudpickle), for closures.
         arguments: positional and named arguments of a partial of the factory, pickled.
         path: what the process adds to `sys.path`.
+        home: the working directory of a copy, from which only the copy and what is installed can be imported.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Target:
     pickled: bytes | None = None
     arguments: bytes | None = None
     path: tuple[str, ...] = ()
+    home: str | None = None
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -155,6 +158,9 @@ def load_factory(target: Target) -> Callable[[str], Any]:
     Raises:
         UsageError: the module or the factory is not there. What the import itself raises is passed on.
     """
+    if target.home is not None:
+        os.chdir(target.home)
+        sys.path[:] = [entry for entry in sys.path if is_installed(Path(entry, "module")) or os.path.isfile(entry)]
     for entry in reversed(target.path):
         if entry not in sys.path:
             sys.path.insert(0, entry)
@@ -189,6 +195,20 @@ def load_factory(target: Target) -> Callable[[str], Any]:
         return factory
     bound, named = pickle.loads(target.arguments)
     return functools.partial(factory, *bound, **named)
+
+
+def factory_options(factory: Callable[..., Any]) -> dict[str, bool | int | float]:
+    """The numbers and switches that a factory takes beside its output directory, with their defaults."""
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return {}
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters[1:]
+        if parameter.kind in by_name and isinstance(parameter.default, bool | int | float)
+    }
 
 
 def _load_file(target: Target) -> ModuleType:

@@ -26,8 +26,9 @@ from resumecheck.adapters.lightning_trainer import PACKAGES
 from resumecheck.adapters.placement import put_leaves, put_objects
 from resumecheck.adapters.recorder import Captures, Recorder, RunStopped
 from resumecheck.errors import UsageError
+from resumecheck.runs.opened import note_opened
 from resumecheck.runs.spec import RunEnd, RunSpec
-from resumecheck.runs.target import load_factory
+from resumecheck.runs.target import factory_options, load_factory
 from resumecheck.state.streams import set_streams
 from resumecheck.state.walk import take_census
 from resumecheck.trajectory import TrajectoryWriter, read_trajectory
@@ -103,6 +104,8 @@ class _Run:
     def go(self) -> RunEnd:
         """Build, attach, train."""
         spec = self.spec
+        if spec.watch_files:
+            note_opened(Path(spec.directory))
         factory = load_factory(spec.target)
         built = factory(spec.output_dir)
         adapter = self.adapter = adapter_for(built, Path(spec.output_dir), spec.target.name)
@@ -114,6 +117,8 @@ class _Run:
         writer = self.writer = TrajectoryWriter(Path(spec.directory))
         writer.describe(kind=spec.kind, target=spec.target.name, arguments=adapter.arguments(), versions=versions())
         writer.describe(frameworks=frameworks())
+        if spec.watch_files:
+            writer.describe(options=factory_options(factory))
         captures = Captures(
             census_at=frozenset(spec.census_at),
             live_at=frozenset(spec.live_at),
