@@ -17,7 +17,8 @@ set_seed(1)
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
 rows = torch.utils.data.TensorDataset(torch.randn(32, 5), torch.arange(32) % 3)
-loader = torch.utils.data.DataLoader(rows, batch_size=4, shuffle=True, generator=torch.Generator())
+order = torch.Generator()
+loader = torch.utils.data.DataLoader(rows, batch_size=4, shuffle=True, generator=order)
 model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(8, 3))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
 scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
@@ -30,7 +31,7 @@ if options.resume_from_checkpoint is not None:
 for epoch in range(step // 4, 3):
     passed = 2 * step - 8 * epoch
     batches = skip_first_batches(loader, passed) if passed else loader
-    batches.set_epoch(epoch)  # not before: the loader that skips begins with epoch 0
+    order.manual_seed(epoch)
     for points, labels in batches:
         with accelerator.accumulate(model):
             loss = torch.nn.functional.cross_entropy(model(points), labels)

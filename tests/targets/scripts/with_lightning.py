@@ -31,7 +31,7 @@ pl.seed_everything(4)
 torch.set_num_threads(1)
 rows = torch.utils.data.TensorDataset(torch.randn(24, 5))
 order = torch.utils.data.DistributedSampler(rows, num_replicas=1, rank=0)
-loader = torch.utils.data.DataLoader(rows, batch_size=6, sampler=order)
+loader = torch.utils.data.DataLoader(rows, batch_size=6, sampler=order, generator=torch.Generator())
 saving = ModelCheckpoint(dirpath=options.dir, filename="at-{step}", every_n_epochs=1, save_top_k=-1)
 logger = pl.loggers.CSVLogger(options.dir)
 quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
