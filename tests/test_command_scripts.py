@@ -47,7 +47,7 @@ MISTAKES = {
     ("many_files", "step"): ('step, best = facts["step"], facts["best"]', 'best = facts["best"]', "lr-scheduler"),
     ("with_accelerate", "position"): (SKIPS, "loader", "data-position"),
     ("with_accelerate", "epoch of the order"): ("    order.manual_seed(epoch)\n", "", "data-position"),
-    ("with_lightning", "order"): ("sampler=order", "shuffle=True", "rng-torch"),
+    ("with_lightning", "order"): ("sampler=order", "shuffle=True", "data-position"),
     ("with_lightning", "optimizer"): ("save_top_k=-1", "save_top_k=-1, save_weights_only=True", "resume-failure"),
 }
 FEW = {("whole_state", "moving average"), ("whole_state", "torch's stream")}
