@@ -50,7 +50,7 @@ MISTAKES = {
     ("with_lightning", "order"): ("sampler=order", "shuffle=True", "data-position"),
     ("with_lightning", "optimizer"): ("save_top_k=-1", "save_top_k=-1, save_weights_only=True", "resume-failure"),
 }
-FEW = {("whole_state", "moving average"), ("whole_state", "torch's stream")}
+FEW = {("whole_state", "moving average")}
 EVERY = bool(os.environ.get("RESUMECHECK_MATRIX"))
 
 
