@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from resumecheck.compare.tolerance import parse_tolerance
 from resumecheck.errors import UsageError
 
 HORIZONS = ("end", "next")
@@ -84,6 +83,8 @@ def parse_tolerance_text(text: str) -> str:
     """
     if not isinstance(text, str):
         raise UsageError(f"tolerance: {text!r} is not text; give bitwise, noise, ulp:N or close:RTOL,ATOL")
+    from resumecheck.compare.tolerance import parse_tolerance
+
     parse_tolerance(text)
     return text
 
