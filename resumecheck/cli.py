@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from resumecheck import __version__
 from resumecheck.errors import ResumecheckError, TargetError, UsageError
 from resumecheck.options import CHECK, read_options
+from resumecheck.repro import command as repro
 from resumecheck.verdict import EXIT_STATUS, Verdict
 
 USAGE_STATUS = 2
@@ -175,8 +176,9 @@ def _verify(options: argparse.Namespace) -> int:
             if options.keep is not None:
                 print(f"resumecheck: what was recorded until now is in {options.keep}", file=sys.stderr)
             raise
-    if options.json is not None:
-        json_file.write(verdict, options.json)
+    for file in (options.json, options.keep and options.keep / "verdict.json"):
+        if file:
+            json_file.write(verdict, file)
     console = Console()
     terminal.render(verdict, console if console.is_terminal else Console(width=terminal.WIDTH + 20))
     checked = Checked(verdict, evidence)
@@ -342,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--checkpoint",
         metavar="NAME",
-        help="for a command: what it saves in {out} after a step (default: checkpoint-{step})",
+        help="for a command: what it saves in {out} after a step, with * the newest (default: checkpoint-{step})",
     )
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
     verify.add_argument(
@@ -400,6 +402,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(run=_explain)
     explain.add_argument("name", metavar="CODE", nargs="?", help="a code or a component (default: list all)")
 
+    repro.add_parser(commands, **raw)
     for name, (summary, _module) in TRAINER_COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
     return parser
