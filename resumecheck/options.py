@@ -304,4 +304,11 @@ PLUGIN: tuple[PluginOption, ...] = (
         "write reports as HTML: a page for each check into a directory, or all into one file that ends in .html "
         "(default: none)",
     ),
+    PluginOption(
+        "--resumecheck-cache",
+        "resumecheck_cache",
+        "DIR",
+        "keep reference runs in DIR for other sessions; one is used where files, arguments, versions and environment "
+        "are the same and the source run equals it bit for bit, and the report says so (default: none is kept)",
+    ),
 )

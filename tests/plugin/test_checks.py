@@ -35,8 +35,8 @@ class TestAProject:
                 "[pytest]\nresumecheck = true\nresumecheck_steps = 6\nresumecheck_at = 2\n", encoding="utf-8"
             )
             github = {"GITHUB_ACTIONS": "true", "GITHUB_WORKSPACE": str(home), "GITHUB_STEP_SUMMARY": "summary.md"}
-            options = ["--resumecheck-steps=4", "--resumecheck-html=berichte-ä", "--junit-xml=junit.xml", "-v"]
-            run_pytest(home, *options, **github)
+            options = ["--resumecheck-steps=4", "--resumecheck-html=berichte-ä", "--resumecheck-cache=läufe"]
+            run_pytest(home, *options, "--junit-xml=junit.xml", "-v", **github)
 
         return made_once(tmp_path_factory, "project", make) / "projekt-größe 計算"
 
@@ -129,6 +129,10 @@ class TestAProject:
         assert "in data-content" in page.read_text(encoding="utf-8")
         ran(place).stdout.fnmatch_lines(["resumecheck: the reports are in *berichte-ä, see index.html"])
 
+    def test_reference_runs_are_kept_where_that_is_asked_for(self, place):
+        assert list((place / "läufe").glob("*/*/entry.json"))
+        ran(place).stdout.no_fnmatch_line("*reference run was not*")
+
     def test_annotations_and_a_summary_for_github(self, place):
         commands = [line.partition(",title=")[0] for line in ran(place).outlines if line.startswith("::")]
         # Failures without a verdict (the pieces, what fails while it is made) come after those with one.
@@ -155,7 +159,7 @@ class TestTargets:
             reports = ["--junit-xml=junit.xml", "--resumecheck-html=report.html"]
             run_pytest(directory / "elsewhere", *options, *reports)
             (directory / "again").mkdir()
-            run_pytest(directory / "again", *options, "-n0", "--lf", "--collect-only", "-q")
+            run_pytest(directory / "again", *options[:2], "--lf", "--collect-only", "-q")
 
         return made_once(tmp_path_factory, "targets", make)
 
@@ -183,8 +187,8 @@ class TestTargets:
         assert points == {f"../{TARGET}[at={point}]": str(point) for point in (3, 4, 7)}
 
     def test_only_what_failed_last_is_selected_again(self, place):
-        items = [line for line in ran(place / "again").outlines if "::" in line]
-        assert items == [f"../resumecheck::../{TARGET}[at=3]", f"../resumecheck::../{TARGET}[at=4]"]
+        items = [line for line in ran(place / "again").outlines if "resumecheck::" in line]
+        assert items == [f"resumecheck::../{TARGET}[at=3]", f"resumecheck::../{TARGET}[at=4]"]
 
     def test_what_other_processes_check_is_one_page(self, place):
         report = (place / "elsewhere" / "report.html").read_text(encoding="utf-8")
