@@ -35,12 +35,10 @@ class Workbench:
         keep: a new or empty directory in which the recorded runs stay; None for a temporary one.
         jobs: how many runs go on at a time; by default two, or one on a single core.
         progress: called with (name of the run, finished step, step at which it stops), from several threads.
-
-    `cache` may be set to take reference runs from other sessions.
     """
 
     def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None) -> None:
-        self.cache: ReferenceCache | None = None
+        self.cache: ReferenceCache | None = None  # May be set, to take reference runs from other sessions.
         self.bench = Bench(keep=keep, jobs=jobs, progress=progress)
         self._judged: tuple[Run, Run, Any] | None = None
 
