@@ -2,18 +2,19 @@
 # make verify  train the embedding trainer on real text, kill it, resume it, prove that it is the same run
 # make test    lint, types and all tests
 # make quick   lint, types and the fast tests (under 3 minutes)
+# make docs    the site of the pages in docs/, into build/site; a warning is an error
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: env verify test quick lint format clean
+.PHONY: env verify test quick docs lint format clean
 
 env: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "creating the environment in .venv"; $(PYTHON) -m venv .venv; }
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[embedding,report,distributed,dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[embedding,report,distributed,docs,dev]"
 	@touch $(STAMP)
 
 verify: env
@@ -33,6 +34,9 @@ test: lint
 
 quick: lint
 	$(BIN)/python -m pytest --resumecheck -n 2 --dist worksteal -m "not slow"
+
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache

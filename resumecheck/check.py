@@ -361,7 +361,7 @@ def _log_notes(logged: Collection[str]) -> tuple[str, ...]:
         return ()
     return (
         f"logged in resumed runs with other values, while the runs are the same: {', '.join(sorted(logged))} "
-        "(transformers averages over the steps of one process only)",
+        "(the mean is taken over the steps of one process only)",
     )
 
 

@@ -22,7 +22,7 @@ from resumecheck.trajectory import Trajectory
 from resumecheck.verdict import Divergence, Finding, ResumePoint, Settings, Verdict
 
 if TYPE_CHECKING:
-    from resumecheck.compare.checkpoint_files import FileDifference
+    from resumecheck.compare.checkpoint_files import FileDifference, Place
     from resumecheck.compare.differences import Difference
     from resumecheck.diagnose.suspects import Suspect
 
@@ -107,7 +107,7 @@ class _Check:
             findings = (finding("nondeterminism", "confirmed", detail, rung=effect.rung),)
         else:
             noise = {place for difference in differences for place in difference.places}
-            changing = {difference.file for difference in compare_outputs(reference.out, source.out)}
+            changing = {place for each in compare_outputs(reference.out, source.out) for place in each.places}
             judged = [self.judge(point, reference, source, noise, changing) for point in points]
         diverged = any(point.verdict != "equivalent" for point in judged)
         logged = f"rows were logged otherwise, which are no state, in: {', '.join(sorted(self.logged))}"
@@ -168,7 +168,7 @@ class _Check:
         return sorted({there[0], there[len(there) // 2], there[-1]})
 
     def judge(
-        self, point: int, reference: CommandRun, source: CommandRun, noise: set[str], changing: Collection[str]
+        self, point: int, reference: CommandRun, source: CommandRun, noise: set[str], changing: Collection[Place]
     ) -> ResumePoint:
         """Resume from a point and compare to the end."""
         from resumecheck.compare.checkpoint_files import compare_outputs
@@ -197,7 +197,8 @@ class _Check:
         if resumed.trajectory is None:
             return _failed(point, 0, "counters", "the resumed run ends without a step", expected.last_step, point)
         differences = without(_compare(expected, resumed.trajectory, point), noise)
-        files = [each for each in compare_outputs(reference.out, resumed.out) if each.file not in changing]
+        told = self.command.told(self.root / "out", found_at_kill, point)
+        files = compare_outputs(reference.out, resumed.out, noise=changing, told=told)
         self.logged.update(each.file for each in files if each.logged)
         return _judged(point, reference, resumed, differences, [each for each in files if not each.logged])
 

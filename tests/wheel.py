@@ -1,61 +1,51 @@
-"""The wheel of this repository in an environment of its own, as a user has it: nothing of the repository is importable.
+"""The package as a user gets it: built as a wheel and installed into an environment of its own.
 
-`environment_with_wheel` makes a cheap one, which shares the packages of the present environment, or, where a test is
-to see a machine that has nothing else, one into which pip installs the wheel and its dependencies.
+The environment sees the packages of the present one, so that torch is not installed again, but not this checkout: its
+`resumecheck` is the one of the wheel.
 """
 
-import os
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
+from tests.made_once import made_once
+
 ROOT = Path(__file__).parents[1]
 
 
-def build_wheel(directory: Path) -> Path:
-    """The wheel of the working tree."""
+def environment_with_wheel(tmp_path_factory):
+    """The directory of the environment, with `bin/python` and `bin/resumecheck`; made once in a test run."""
+    return made_once(tmp_path_factory, "environment-with-wheel", make_environment)
+
+
+def make_environment(directory):
+    """Build the wheel into `directory/wheels`, and make an environment with it in `directory`."""
+    wheels = directory / "wheels"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run(
-        [*pip, "wheel", "--no-deps", "-c", ROOT / "constraints.txt", "-w", directory, ROOT],
-        cwd=directory,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    (wheel,) = directory.glob("resumecheck-*.whl")
-    return wheel
+    _run(*pip, "wheel", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
+    (wheel,) = wheels.iterdir()
+    _run(sys.executable, "-m", "venv", "--without-pip", directory)
+    python = directory / "bin" / "python"
+    _run(*pip, "--python", python, "install", "--no-index", "--no-deps", wheel)
+    # Afterwards, since pip leaves out what seems to be installed. A .pth file in a directory that a .pth file names is
+    # not read, so the editable installation of this checkout stays unseen.
+    (site,) = (directory / "lib").glob("python*/site-packages")
+    (site / "present.pth").write_text("".join(f"{path}\n" for path in _site_packages()), encoding="utf-8")
 
 
-def environment_with_wheel(directory: Path, *, fresh: bool = False) -> Path:
-    """The Python of a new environment in `directory` that has resumecheck from its wheel.
-
-    Args:
-        directory: an empty directory.
-        fresh: whether pip installs the dependencies too, which takes minutes; else those of the present environment
-            are seen, without what its .pth files add.
-    """
-    wheel = build_wheel(directory)
-    subprocess.run([sys.executable, "-m", "venv", *([] if fresh else ["--without-pip"]), directory / "env"], check=True)
-    python = directory / "env" / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", python]
-    if fresh:
-        subprocess.run([*pip, "install", "-c", ROOT / "constraints.txt", wheel], cwd=directory, check=True)
-        return python
-    subprocess.run([*pip, "install", "--no-deps", wheel], cwd=directory, check=True)
-    (site_packages,) = (directory / "env" / "lib").glob("python*/site-packages")
-    # A path that a .pth file names is searched, but its own .pth files are not read: no editable install comes with it.
-    (site_packages / "present.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    return python
+def _site_packages():
+    return dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
 
 
-def run_outside(python: Path, *words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a directory that is not the repository, without the present PYTHONPATH."""
-    return subprocess.run(
-        [str(word) for word in (python, *words)],
-        cwd=cwd,
-        env={**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session", name="environment_with_wheel")
+def environment_with_wheel_fixture(tmp_path_factory):
+    """`environment_with_wheel` as a fixture: import it into a conftest.py or a test file."""
+    return environment_with_wheel(tmp_path_factory)

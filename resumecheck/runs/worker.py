@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from resumecheck.adapters.contract import Adapter, Length, Saving, adapter_for
+from resumecheck.adapters.lightning_trainer import PACKAGES
 from resumecheck.adapters.placement import put_leaves, put_objects
 from resumecheck.adapters.recorder import Captures, Recorder, RunStopped
 from resumecheck.errors import UsageError
@@ -115,6 +116,7 @@ class _Run:
                 adapter.set_argument(name, value)
         writer = self.writer = TrajectoryWriter(Path(spec.directory))
         writer.describe(kind=spec.kind, target=spec.target.name, arguments=adapter.arguments(), versions=versions())
+        writer.describe(frameworks=frameworks())
         if spec.watch_files:
             writer.describe(options=factory_options(factory))
         captures = Captures(
@@ -262,6 +264,11 @@ def _donor_batches(donor: Path) -> Any:
     return batch
 
 
+def frameworks() -> list[str]:
+    """Modules that are slow to import and that the target has imported, so that a server imports them once."""
+    return [name for name in PACKAGES if name in sys.modules]
+
+
 def versions() -> dict[str, str]:
     """The versions that a verdict depends on."""
     import accelerate
@@ -269,7 +276,8 @@ def versions() -> dict[str, str]:
 
     import resumecheck
 
-    return {
+    lightning = {name: sys.modules[name].__version__ for name in frameworks()}
+    return lightning | {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,

@@ -1,21 +1,24 @@
 """A failing check becomes a script that fails alone, where nothing but the wheel is installed, and that mends.
 
-With RESUMECHECK_REPRO=1 pip makes an environment of the wheel and its dependencies, and five mutants are tried in it.
+With RESUMECHECK_REPRO=1 pip makes an environment of the wheel and its dependencies, and five mutants are tried in it;
+RESUMECHECK_REPRO=PYTHON takes an environment that was made so.
 """
 
 import ast
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from resumecheck.cli import main
 from resumecheck.verdict import Divergence, Finding, ResumePoint, Settings, Verdict
-from tests.wheel import environment_with_wheel, run_outside
+from tests.wheel import environment_with_wheel
 
-THOROUGH = os.environ.get("RESUMECHECK_REPRO") == "1"
+THOROUGH = os.environ.get("RESUMECHECK_REPRO")
 
 #: The counter is lost on resume; it acts only from `depth` 1 on.
 TRAIN = """
@@ -120,8 +123,26 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """A Python that has resumecheck from its wheel."""
-    return environment_with_wheel(tmp_path_factory.mktemp("environment"), fresh=THOROUGH)
+    """A Python that has resumecheck from its wheel; a thorough one has nothing that pip did not install for that."""
+    environment = environment_with_wheel(tmp_path_factory)
+    if not THOROUGH:
+        return environment / "bin" / "python"
+    found = Path(THOROUGH)
+    if THOROUGH == "1":
+        directory = tmp_path_factory.mktemp("fresh")
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+        found = directory / "bin" / "python"
+    (wheel,) = (environment / "wheels").iterdir()
+    pip = [found, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    subprocess.run([*pip, "-c", ROOT / "constraints.txt", wheel], cwd=found.parents[1], check=True)
+    subprocess.run([*pip, "--no-deps", "--force-reinstall", wheel], cwd=found.parents[1], check=True)
+    return found
+
+
+def run_outside(python, *words, cwd):
+    """Run Python in a directory that is not the repository, without a PYTHONPATH."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([python, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +232,7 @@ def test_a_mutant_becomes_a_script_whose_twin_is_equivalent(
 ):
     monkeypatch.chdir(ROOT)
     report, out = tmp_path / "verdict.json", tmp_path / "out"
-    assert main(["verify", target, "--steps", "12", "--at", "4,9", "--json", str(report)]) == 1
+    assert main(["verify", target, "--steps", "12", "--at", "9", "--json", str(report)]) == 1
     assert main(["repro", str(report), "--out", str(out)]) == 0
     assert f" {component}\n" in capsys.readouterr().out
     script = (out / "repro.py").read_text(encoding="utf-8")
