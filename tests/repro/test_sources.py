@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from resumecheck.errors import UsageError
-from resumecheck.repro.bundle import LARGEST_FILE, bundle_of
+from resumecheck.repro.bundle import LARGEST_FILE, bundle_of, make_smaller
+from resumecheck.repro.failure import Recipe
 from resumecheck.repro.sources import Sources
 from resumecheck.runs.opened import is_installed, read_opened
 from resumecheck.runs.target import find_target
@@ -42,6 +43,7 @@ def project(tmp_path, monkeypatch):
         "scripts/train.py": "import pkg.model\n\n\ndef build(output_dir):\n    return output_dir\n",
         "data/rows.jsonl": "{}\n",
         ".git/HEAD": "ref",
+        ".env": "KEY=secret",
     }.items():
         file = tmp_path / "project" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +90,21 @@ def test_small_data_is_embedded_and_large_or_distant_data_is_named(project, tmp_
     (project / "data" / "large.bin").write_bytes(b"x" * (LARGEST_FILE + 1))
     (tmp_path / "distant.txt").write_text("x", encoding="utf-8")
     read = sources(
-        project, "scripts/train.py", data=("data/rows.jsonl", "data/large.bin", ".git/HEAD", tmp_path / "distant.txt")
+        project,
+        "scripts/train.py",
+        data=("data/rows.jsonl", "data/large.bin", ".git/HEAD", ".env", tmp_path / "distant.txt"),
     )
     bundle = bundle_of(find_target("scripts/train.py:build"), read)
     assert list(bundle.files) == ["scripts/train.py", "data/rows.jsonl"]
-    assert bundle.outside == (str(tmp_path / "distant.txt"), str(project / "data" / "large.bin"))
+    outside = (tmp_path / "distant.txt", project / ".env", project / "data" / "large.bin")
+    assert bundle.outside == tuple(map(str, outside))
+
+
+def test_the_file_of_a_smaller_target_replaces_no_file_of_the_project(project):
+    (project / "reduced.py").write_text("def build(output_dir, depth=2):\n    pass\n", encoding="utf-8")
+    bundle = bundle_of(find_target("reduced.py:build"), sources(project, "reduced.py"))
+    smaller = make_smaller(bundle, Recipe(2, 1, options=(("depth", 1),)))
+    assert (smaller.target, list(smaller.files)) == ("reduced_.py:build", ["reduced_.py", "reduced.py"])
 
 
 def test_two_roots_that_have_nothing_in_common_lie_beside_each_other(project, tmp_path):
