@@ -225,7 +225,7 @@ def test_a_check_becomes_the_smallest_script_that_fails_alone_until_it_is_mended
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not THOROUGH, reason="five mutants take ten minutes; set RESUMECHECK_REPRO=1")
+@pytest.mark.skipif(not THOROUGH, reason="five mutants take many minutes; set RESUMECHECK_REPRO=1")
 @pytest.mark.parametrize(("target", "component"), MUTANTS, ids=[component for _, component in MUTANTS])
 def test_a_mutant_becomes_a_script_whose_twin_is_equivalent(
     tmp_path, monkeypatch, capsys, python, elsewhere, target, component
