@@ -1,7 +1,7 @@
 """resumecheck: is a resumed training run still the same run?
 
 In flows a target (a factory of a trainer), out flows a `Verdict` with evidence. `verify` runs the experiment
-(`check.py` is the file to open first); the pytest plugin (`plugin.py`) and the command line (`cli.py`) are thin.
+(`check.py` is the file to open first); the pytest plugin (`plugin/`) and the command line (`cli.py`) are thin.
 Names load lazily, so importing this package imports neither torch nor transformers.
 """
 

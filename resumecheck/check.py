@@ -19,7 +19,7 @@ from resumecheck.runs.bench import REFERENCE_SEED, SOURCE_SEED, Bench, Experimen
 from resumecheck.runs.pool import Progress
 from resumecheck.runs.target import Target, find_target
 from resumecheck.trajectory import Trajectory
-from resumecheck.verdict import Outcome, ResumePoint, Verdict
+from resumecheck.verdict import Outcome, ResumePoint, Settings, Verdict
 
 TargetLike = str | Callable[..., Any] | Target
 
@@ -103,6 +103,7 @@ class Workbench:
         parse_horizon(horizon)
         if interrupt not in INTERRUPTS:
             raise UsageError(f"interrupt: {interrupt!r} is not known; give one of: {', '.join(INTERRUPTS)}")
+        settings = Settings(horizon, interrupt, dict(on_resume or {}), twice)
         self.bench.used.clear()
         self._judged = None
         try:
@@ -112,11 +113,12 @@ class Workbench:
             experiment = Experiment(
                 found, length, tuple(points), changes, interrupt, keep_end=not parsed.bitwise, again=again
             )
-            return self._experiment(experiment, horizon, parsed, twice=twice)
+            return self._experiment(experiment, parsed, settings)
         except TargetError as error:
-            return Verdict(found.name, "error", tolerance, 0, self.bench.steps_used(), False, error=str(error))
+            used = self.bench.steps_used()
+            return Verdict(found.name, "error", tolerance, 0, used, False, error=str(error), settings=settings)
 
-    def _experiment(self, experiment: Experiment, horizon: str, tolerance: Any, *, twice: bool) -> Verdict:
+    def _experiment(self, experiment: Experiment, tolerance: Any, settings: Settings) -> Verdict:
         from resumecheck.diagnose.determinism import judge_source
         from resumecheck.diagnose.point import Judge
 
@@ -127,17 +129,16 @@ class Workbench:
         reference = pending.result()
         require_complete(reference)
         require_complete(source)
-        last = reference.trajectory.last_step
-        checked_points(experiment.points, last)
+        checked_points(experiment.points, last := reference.trajectory.last_step)
         judgement = judge_source(bench, experiment, reference, source, tolerance)
         judge = Judge(bench, experiment, reference, source, judgement, tolerance)
         self._judged = reference, source, judge
         points: list[ResumePoint] = []
         if judgement.repeats:
-            plan = horizons(experiment.points, horizon, last, _crossings(reference, source))
+            plan = horizons(experiment.points, settings.horizon, last, _crossings(reference, source))
             points = list(bench.threads.map(lambda item: judge.judge(*item), plan))
             points = _escalated(points, lambda point: judge.judge(point, "end", last))
-            if twice:
+            if settings.twice:
                 again = [point.step for point in points if point.verdict == "equivalent" and last - point.step > 1]
                 points += bench.threads.map(judge.judge_again, again)
         outcome: Outcome = "equivalent"
@@ -161,6 +162,7 @@ class Workbench:
             ),
             versions=reference.trajectory.facts.get("versions", {}),
             kept=str(bench.root) if bench.keep is not None else None,
+            settings=settings,
         )
 
     def evidence(self) -> Evidence | None:
@@ -359,7 +361,7 @@ def _log_notes(logged: Collection[str]) -> tuple[str, ...]:
         return ()
     return (
         f"logged in resumed runs with other values, while the runs are the same: {', '.join(sorted(logged))} "
-        "(transformers averages over the steps of one process only)",
+        "(the mean is taken over the steps of one process only)",
     )
 
 

@@ -8,6 +8,7 @@ the files that it leaves, are compared. Nothing can be put back into a command, 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
@@ -18,10 +19,10 @@ from resumecheck.errors import TargetError, UsageError
 from resumecheck.runs.command import Command, CommandRun, run_command
 from resumecheck.runs.pool import Progress
 from resumecheck.trajectory import Trajectory
-from resumecheck.verdict import Divergence, Finding, ResumePoint, Verdict
+from resumecheck.verdict import Divergence, Finding, ResumePoint, Settings, Verdict
 
 if TYPE_CHECKING:
-    from resumecheck.compare.checkpoint_files import FileDifference
+    from resumecheck.compare.checkpoint_files import FileDifference, Place
     from resumecheck.compare.differences import Difference
     from resumecheck.diagnose.suspects import Suspect
 
@@ -66,7 +67,13 @@ def verify_command(
     finally:
         if keep is None:
             shutil.rmtree(root, ignore_errors=True)
-    return dataclasses.replace(verdict, kept=str(root) if keep is not None else None)
+    settings = Settings(
+        interrupt=interrupt,
+        command=command.words,
+        resume_option=shlex.join(command.resume),
+        checkpoint=command.checkpoint,
+    )
+    return dataclasses.replace(verdict, kept=str(root) if keep is not None else None, settings=settings)
 
 
 class _Check:
@@ -100,7 +107,7 @@ class _Check:
             findings = (finding("nondeterminism", "confirmed", detail, rung=effect.rung),)
         else:
             noise = {place for difference in differences for place in difference.places}
-            changing = {difference.file for difference in compare_outputs(reference.out, source.out)}
+            changing = {place for each in compare_outputs(reference.out, source.out) for place in each.places}
             judged = [self.judge(point, reference, source, noise, changing) for point in points]
         diverged = any(point.verdict != "equivalent" for point in judged)
         logged = f"rows were logged otherwise, which are no state, in: {', '.join(sorted(self.logged))}"
@@ -161,7 +168,7 @@ class _Check:
         return sorted({there[0], there[len(there) // 2], there[-1]})
 
     def judge(
-        self, point: int, reference: CommandRun, source: CommandRun, noise: set[str], changing: Collection[str]
+        self, point: int, reference: CommandRun, source: CommandRun, noise: set[str], changing: Collection[Place]
     ) -> ResumePoint:
         """Resume from a point and compare to the end."""
         from resumecheck.compare.checkpoint_files import compare_outputs
@@ -190,7 +197,8 @@ class _Check:
         if resumed.trajectory is None:
             return _failed(point, 0, "counters", "the resumed run ends without a step", expected.last_step, point)
         differences = without(_compare(expected, resumed.trajectory, point), noise)
-        files = [each for each in compare_outputs(reference.out, resumed.out) if each.file not in changing]
+        told = self.command.told(self.root / "out", found_at_kill, point)
+        files = compare_outputs(reference.out, resumed.out, noise=changing, told=told)
         self.logged.update(each.file for each in files if each.logged)
         return _judged(point, reference, resumed, differences, [each for each in files if not each.logged])
 

@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from resumecheck import __version__
 from resumecheck.errors import ResumecheckError, TargetError, UsageError
-from resumecheck.options import INTERRUPTS, SHARED, read_options
+from resumecheck.options import CHECK, read_options
+from resumecheck.repro import command as repro
 from resumecheck.verdict import EXIT_STATUS, Verdict
 
 USAGE_STATUS = 2
@@ -149,12 +150,8 @@ def _verify(options: argparse.Namespace) -> int:
             "the following arguments are required: TARGET, or -- and a command, not both "
             "(see resumecheck verify --help)"
         )
-    given = {option.name: getattr(options, option.name) for option in SHARED}
-    on_resume = _pairs(options.on_resume)
-    settings = read_options(
-        {**given, "interrupt": options.interrupt, "on_resume": on_resume, "twice": options.twice or None},
-        "resumecheck verify",
-    )
+    given = {option.name: getattr(options, option.name) for option in CHECK}
+    settings = read_options({**given, "on_resume": _pairs(options.on_resume)}, "resumecheck verify")
     if options.json is not None:
         json_file.check_writable(options.json)
     if options.html is not None:
@@ -179,8 +176,9 @@ def _verify(options: argparse.Namespace) -> int:
             if options.keep is not None:
                 print(f"resumecheck: what was recorded until now is in {options.keep}", file=sys.stderr)
             raise
-    if options.json is not None:
-        json_file.write(verdict, options.json)
+    for file in (options.json, options.keep and options.keep / "verdict.json"):
+        if file:
+            json_file.write(verdict, file)
     console = Console()
     terminal.render(verdict, console if console.is_terminal else Console(width=terminal.WIDTH + 20))
     checked = Checked(verdict, evidence)
@@ -333,18 +331,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "target", metavar="TARGET", nargs="?", help="what is checked: pkg.module:build or path/to/file.py:build"
     )
-    for option in SHARED:
-        verify.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help)
-    verify.add_argument(
-        "--twice", action="store_true", help="interrupt each resumed run too, half way to its end, and resume it again"
-    )
-    verify.add_argument("--interrupt", choices=INTERRUPTS, help="how the run is interrupted (default: stop)")
-    verify.add_argument(
-        "--on-resume",
-        metavar="KEY=VALUE",
-        action="append",
-        help="training argument that the resumed runs change, for example dataloader_num_workers=2; may be repeated",
-    )
+    for option in CHECK:
+        form: dict[str, Any] = {"action": "store_true", "default": None}
+        if option.kind != "flag":
+            form = {"metavar": option.metavar, "action": "append" if option.kind == "list" else "store"}
+        verify.add_argument(f"--{option.name.replace('_', '-')}", help=option.help, **form)
     verify.add_argument(
         "--resume-option",
         metavar="WORDS",
@@ -353,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--checkpoint",
         metavar="NAME",
-        help="for a command: what it saves in {out} after a step (default: checkpoint-{step})",
+        help="for a command: what it saves in {out} after a step, with * the newest (default: checkpoint-{step})",
     )
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
     verify.add_argument(
@@ -411,6 +402,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(run=_explain)
     explain.add_argument("name", metavar="CODE", nargs="?", help="a code or a component (default: list all)")
 
+    repro.add_parser(commands, **raw)
     for name, (summary, _module) in TRAINER_COMMANDS.items():
         commands.add_parser(name, help=summary, add_help=False)
     return parser

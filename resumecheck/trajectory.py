@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, SupportsIndex, overload
 
 FORMAT = 1
 
@@ -101,6 +101,32 @@ class TrajectoryWriter:
         self._rows.close()
 
 
+class StepValues(list[float | None]):
+    """A number for each step: a plain list, which knows what it holds so that a failing comparison can tell.
+
+    Attributes:
+        quantity: `loss`, `grad_norm` or `learning_rate`.
+        run: the run in words.
+        steps: the step of each element; a slice keeps its own.
+    """
+
+    def __init__(
+        self, values: Iterable[float | None] = (), quantity: str = "", run: str = "", steps: range | None = None
+    ) -> None:
+        super().__init__(values)
+        self.quantity, self.run = quantity, run
+        self.steps = range(len(self)) if steps is None else steps
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> float | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> StepValues: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> float | StepValues | None:
+        if isinstance(index, slice):
+            return StepValues(super().__getitem__(index), self.quantity, self.run, self.steps[index])
+        return super().__getitem__(index)
+
+
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
     """A recorded run. `loss`, `learning_rate` and `grad_norm` are plain lists indexed by step (None where not run)."""
@@ -121,25 +147,28 @@ class Trajectory:
         return range(self.first_step + 1, self.last_step + 1)
 
     @property
-    def loss(self) -> list[float | None]:
+    def words(self) -> str:
+        """The run in words, for messages."""
+        return f"the run resumed after step {self.first_step}" if self.first_step else "the uninterrupted run"
+
+    @property
+    def loss(self) -> StepValues:
         """The mean loss of each step over its micro-batches, as exact floats."""
-        return self._by_step("loss")
+        return self._by_step("loss", lambda row: row.loss)
 
     @property
-    def grad_norm(self) -> list[float | None]:
+    def grad_norm(self) -> StepValues:
         """The total norm of the gradients of each step before clipping."""
-        return self._by_step("grad_norm")
+        return self._by_step("grad_norm", lambda row: row.grad_norm)
 
     @property
-    def learning_rate(self) -> list[float | None]:
+    def learning_rate(self) -> StepValues:
         """The learning rate of the first parameter group that each update used."""
-        return [row.lr[0] if row is not None and row.lr else None for row in self._rows_by_step()]
+        return self._by_step("learning_rate", lambda row: row.lr[0] if row.lr else None)
 
-    def _rows_by_step(self) -> Sequence[Row | None]:
-        return [None if step <= self.first_step else self.rows.get(step) for step in range(self.last_step + 1)]
-
-    def _by_step(self, field: str) -> list[float | None]:
-        return [getattr(row, field) if row is not None else None for row in self._rows_by_step()]
+    def _by_step(self, quantity: str, value: Callable[[Row], float | None]) -> StepValues:
+        rows = [None if step <= self.first_step else self.rows.get(step) for step in range(self.last_step + 1)]
+        return StepValues([None if row is None else value(row) for row in rows], quantity, self.words)
 
 
 def read_trajectory(directory: Path) -> Trajectory:

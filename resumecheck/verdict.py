@@ -100,6 +100,26 @@ class ResumePoint:
 
 
 @dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a check was made, beyond its steps, resume points and tolerance: with these it can be made again.
+
+    Attributes:
+        horizon, interrupt, on_resume, twice: as in `check.Workbench.verify`.
+        command: the words of a command, with `{out}`; empty for a target.
+        resume_option: what a resumed run adds to the command.
+        checkpoint: where a command saves.
+    """
+
+    horizon: str = "end"
+    interrupt: str = "stop"
+    on_resume: dict[str, str] = dataclasses.field(default_factory=dict)
+    twice: bool = False
+    command: tuple[str, ...] = ()
+    resume_option: str = ""
+    checkpoint: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """The answer for one target.
 
@@ -116,6 +136,7 @@ class Verdict:
         versions: of python, torch, transformers, accelerate, resumecheck.
         error: for the outcome `error`, the exception of the target and where it was raised.
         kept: the directory with the recorded trajectories, None where they were removed.
+        settings: how the check was made.
     """
 
     target: str
@@ -130,6 +151,7 @@ class Verdict:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     error: str | None = None
     kept: str | None = None
+    settings: Settings = Settings()
 
     @property
     def equivalent(self) -> bool:
@@ -154,6 +176,9 @@ class Verdict:
         fields["resume_points"] = tuple(_resume_point(point) for point in fields.get("resume_points", ()))
         fields["findings"] = tuple(Finding(**finding) for finding in fields.get("findings", ()))
         fields["notes"] = tuple(fields.get("notes", ()))
+        settings: dict[str, Any] = dict(fields.get("settings", {}))
+        settings["command"] = tuple(settings.get("command", ()))
+        fields["settings"] = Settings(**settings)
         return cls(**fields)
 
 

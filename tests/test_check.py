@@ -72,6 +72,13 @@ def test_a_partial_and_a_closure_can_be_targets(workbench):
     assert workbench.verify(build, steps=5, at=[2]).equivalent
 
 
+def test_a_partial_is_taken_from_its_module_which_may_hold_what_cannot_be_sent(workbench):
+    from tests.targets import guarded
+
+    partial = functools.partial(functools.partial(guarded.build_at, learning_rate=5e-4), dropout=0.0)
+    assert workbench.verify(partial, steps=5, at=[2]).equivalent
+
+
 def test_what_cannot_be_sent_is_a_clear_error(workbench):
     lock = threading.Lock()
 

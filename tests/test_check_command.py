@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from resumecheck.checkpoints.values import component_of
 from resumecheck.cli import main
-from resumecheck.compare.checkpoint_files import compare_outputs, component_of
+from resumecheck.compare.checkpoint_files import compare_outputs
 from resumecheck.errors import UsageError
 from resumecheck.runs.command import read_command
 
@@ -147,15 +148,15 @@ def test_a_resumed_command_gets_its_words():
 @pytest.mark.parametrize(
     ("file", "path", "component"),
     [
-        ("optimizer.pt", "['state'][0]['exp_avg']", "optimizer-moments"),
-        ("optimizer.pt", "['state'][0]['step']", "optimizer-step"),
-        ("optimizer.pt", "['param_groups'][0]['lr']", "optimizer-hyperparameters"),
-        ("scheduler.pt", "['last_epoch']", "lr-scheduler"),
-        ("rng_state.pth", "['numpy'][1]", "rng-numpy"),
-        ("rng_state.pth", "['cpu']", "rng-torch"),
-        ("trainer_state.json", "['global_step']", "counters"),
-        ("model.safetensors", "['bert.pooler.bias']", "weights"),
-        ("state.pt", "['scheduler']['last_epoch']", "lr-scheduler"),
+        ("state.pt", "optimizer.state.0.exp_avg", "optimizer-moments"),
+        ("state.pt", "optimizer.state.0.step", "optimizer-step"),
+        ("state.pt", "optimizer.param_groups.0.lr", "optimizer-hyperparameters"),
+        ("state.pt", "scheduler.last_epoch", "lr-scheduler"),
+        ("sched-scheduler.pt", "last_epoch", "lr-scheduler"),
+        ("state.pt", "np_rng.1", "rng-numpy"),
+        ("rng.pt", "cpu", "rng-torch"),
+        ("state.pt", "step", "counters"),
+        ("net.pt", "encoder.weight", "weights"),
     ],
 )
 def test_a_value_in_a_file_belongs_to_a_component(file, path, component):
@@ -171,5 +172,5 @@ def test_files_that_differ_are_told_by_their_first_value(tmp_path):
     (tmp_path / "one" / "optimizer.pt").write_bytes(b"")
     missing, weights = compare_outputs(tmp_path / "one", tmp_path / "other")
     assert (missing.component, missing.expected, missing.got) == ("checkpoint-files", "a file", "none")
-    assert (weights.component, weights.name, weights.count) == ("weights", "['model']['w']", 1)
+    assert (weights.component, weights.name, len(weights.places)) == ("weights", "model.w", 1)
     assert (weights.expected, weights.got) == ("float32[]=1.0", "float32[]=2.0")

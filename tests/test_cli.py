@@ -146,7 +146,7 @@ class TestWrongUsage:
             (["verify", "masked_words.py:build", "--at", ","], "at: ',' names no resume point"),
             (["verify", "masked_words.py:build", "--horizon", "far"], "horizon: 'far' is not known"),
             (["verify", "masked_words.py:build", "--tolerance", "nearly"], "tolerance 'nearly': expected bitwise"),
-            (["verify", "masked_words.py:build", "--interrupt", "politely"], "invalid choice: 'politely'"),
+            (["verify", "masked_words.py:build", "--interrupt", "politely"], "interrupt: 'politely' is not known"),
             (["verify", "masked_words.py:build", "--on-resume", "workers"], "--on-resume workers: expected KEY=VALUE"),
             (["verify", "masked_words.py:build", "--keep", "out"], "is not an empty directory"),
             (

@@ -106,14 +106,18 @@ def adapter_for(built: Any, output_dir: Path, target: str) -> Adapter:
         from resumecheck.adapters.transformers_trainer import TrainerAdapter
 
         return TrainerAdapter(built, output_dir)
+    from resumecheck.adapters.lightning_trainer import LightningAdapter, lightning_package
+
+    if lightning_package(built) is not None:
+        return LightningAdapter(built, output_dir, target)
     if callable(getattr(built, "steps", None)):
         from resumecheck.adapters.loop import LoopAdapter
 
         return LoopAdapter(built, output_dir, target)
     raise UsageError(
         f"{target} returned {_describe(built)}, expected a transformers.Trainer.\n"
-        "A target is a factory `build(output_dir)` that returns the trainer without training it, or a loop of your\n"
-        "own: an object with `steps()`, `state_dict()` and `load_state_dict()` (docs/adapters.md)."
+        "A target is a factory `build(output_dir)` that returns the trainer without training it, Lightning's\n"
+        "`trainer, module, data`, or a loop with steps(), state_dict() and load_state_dict() (docs/adapters.md)."
     )
 
 

@@ -19,11 +19,12 @@ import torch
 from resumecheck.adapters.placement import stored_objects
 from resumecheck.adapters.trace import StepTrace
 from resumecheck.state.capture import Leaf, LiveState, digest_leaves, identity_facts, leaves, trained_parameters
-from resumecheck.state.census import Census, take_census
+from resumecheck.state.census import Census
 from resumecheck.state.device_digest import Transfer, on_device, single_value, single_words
 from resumecheck.state.digest import digest_into, together
 from resumecheck.state.samples import sample_digests
 from resumecheck.state.streams import digest_streams, read_streams
+from resumecheck.state.walk import take_census
 from resumecheck.trajectory import Micro, Row, TrajectoryWriter
 
 Level = Literal["light", "full"]

@@ -6,9 +6,12 @@ cannot be read so is one value: the digest of its bytes.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
+import pathlib
 import re
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,10 @@ from typing import Any
 import torch
 import xxhash
 from safetensors import safe_open
-from transformers.trainer_pt_utils import safe_globals
 
 from resumecheck.checkpoints.doctor import agreed_step, find_layout, find_piece, open_checkpoint, read_file
-from resumecheck.checkpoints.layouts import transformers_trainer
-from resumecheck.checkpoints.layouts.layout import Contents, Layout, Piece
+from resumecheck.checkpoints.layouts import lightning, transformers_trainer
+from resumecheck.checkpoints.layouts.layout import Contents, Format, Layout, Piece
 from resumecheck.checkpoints.reading.files import Unreadable, open_regular
 
 #: component, quantity, name
@@ -37,6 +39,27 @@ _BUFFER = re.compile(r".*(running_mean|running_var|num_batches_tracked|position_
 #: What differs between any two runs and that no step reads: where it was written, and how long things took.
 _TOLD = re.compile(
     r".*(log_history|best_model_checkpoint|_runtime|_per_second|output_dir|logging_dir|run_name|hostname).*"
+)
+#: Classes that scripts put beside their state, and that do nothing when they are made.
+_HARMLESS: list[Any] = [argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath, set]
+#: A word in the path of a value, or in the name of its file -> the component; the first that fits. For files that no
+#: table knows.
+_WORDS = (
+    ("scheduler", "lr-scheduler"),
+    ("scaler", "grad-scaler"),
+    ("param_groups", "optimizer-hyperparameters"),
+    ("optim", "optimizer-moments"),
+    ("cuda", "rng-cuda"),
+    ("numpy", "rng-numpy"),
+    ("np_r", "rng-numpy"),
+    ("python", "rng-python"),
+    ("py_r", "rng-python"),
+    ("rng", "rng-torch"),
+    ("random_state", "rng-torch"),
+    ("trainer_state", "counters"),
+    ("model", "weights"),
+    ("weight", "weights"),
+    ("ema", "weights"),
 )
 _DEEPEST = 40
 _HELD = 2_000_000
@@ -82,6 +105,34 @@ def read_values(path: Path) -> Values:
     return Values(agreed_step(layout.steps(contents)), layout.framework, found, tuple(notes))
 
 
+def read_file_values(path: Path) -> dict[Key, Value]:
+    """The values of one file of any name, as a script may have written it; by their words where no table knows it."""
+    contents = open_checkpoint(path)
+    layout = lightning.LAYOUT if path.suffix == ".ckpt" else transformers_trainer.LAYOUT
+    (entry,) = contents.entries
+    piece = find_piece(layout, entry.name)
+    known = bool(piece.holds)
+    if not known:
+        kind: Format = "json" if path.suffix == ".json" else "torch" if piece.format == "none" else piece.format
+        piece = dataclasses.replace(piece, holds=("counters",), format=kind, objects=True)
+    if not entry.defect and entry.name not in contents.values:
+        read_file(contents, entry, piece)
+    defect = contents.defects.get(entry.name, entry.defect)
+    found, _ = _of_file(contents, layout, piece, entry.name, defect)
+    if known or piece.format == "safetensors":
+        return found
+    return {(component_of(entry.name, name), quantity, name): value for (_, quantity, name), value in found.items()}
+
+
+def component_of(file: str, name: str) -> str:
+    """The component that a value belongs to, as far as its path or the name of its file tells."""
+    for text in (name.lower(), file.lower()):
+        for word, component in _WORDS:
+            if word in text:
+                return "optimizer-step" if component == "optimizer-moments" and name.endswith(".step") else component
+    return "counters"
+
+
 def _of_file(contents: Contents, layout: Layout, piece: Piece, name: str, defect: str) -> tuple[dict[Key, Value], str]:
     path = contents.path / name if contents.path.is_dir() else contents.path
     if defect:
@@ -102,7 +153,9 @@ def _of_file(contents: Contents, layout: Layout, piece: Piece, name: str, defect
 
 
 def _of_torch(path: Path, piece: Piece, name: str) -> dict[Key, Value]:
-    with safe_globals():
+    from transformers.trainer import safe_globals
+
+    with safe_globals(), torch.serialization.safe_globals(_HARMLESS):
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     if path.suffix == ".ckpt" and isinstance(loaded, dict):
         return _of_lightning(loaded)
@@ -217,6 +270,8 @@ def _leaves(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
     while waiting:
         part, inside = waiting.pop()
         seen += 1
+        if isinstance(inside, argparse.Namespace | types.SimpleNamespace):
+            inside = vars(inside)
         if isinstance(inside, dict) and inside and len(part) < _DEEPEST:
             waiting += [((*part, key), item) for key, item in reversed(list(inside.items()))]
         elif isinstance(inside, list | tuple) and 0 < len(inside) <= 64 and len(part) < _DEEPEST:
@@ -227,7 +282,7 @@ def _leaves(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
                 if any(isinstance(item, dict | list | tuple | set | frozenset) for item in inside):
                     raise ValueError("it is nested deeper than state is")
             _check_plain(inside)
-            yield part, inside
+            yield part, str(inside) if isinstance(inside, pathlib.PurePath) else inside
         if seen > _HELD:
             raise ValueError(f"it holds more than {_HELD} values")
 

@@ -1,43 +1,33 @@
-"""The files of two output directories, tensor by tensor: which hold something else, and what that is part of."""
+"""What the files of two runs of a command hold: which values differ, and which component they belong to.
+
+A file is read as the checkpoint that it is (`checkpoints/values.py`), and by the words in its name and in the paths of
+its values where no table knows it. Nothing is known of what a script writes beyond that.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import pickle
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
-from resumecheck.state.digest import flatten
+from resumecheck.checkpoints.values import read_file_values
+from resumecheck.state.digest import digest
 
-#: A word in the path of a value, or in the name of its file -> the component; the first that fits.
-_WORDS = (
-    ("scheduler", "lr-scheduler"),
-    ("scaler", "grad-scaler"),
-    ("param_groups", "optimizer-hyperparameters"),
-    ("optim", "optimizer-moments"),
-    ("cuda", "rng-cuda"),
-    ("numpy", "rng-numpy"),
-    ("python", "rng-python"),
-    ("rng", "rng-torch"),
-    ("random_state", "rng-torch"),
-    ("trainer_state", "counters"),
-    ("model", "weights"),
-    ("weight", "weights"),
-)
 #: Files with tensors, and files with rows that were logged.
-_STATE, _LOGGED = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".json"), (".jsonl", ".csv", ".txt", ".log")
+_STATE = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".json", ".pkl", ".tar")
+_LOGGED = (".jsonl", ".csv", ".txt", ".log")
 #: Files that describe a run and are no state of it.
 _OF_THE_RUN = ("training_args.bin", "config.json", "tokenizer.json", "tokenizer_config.json")
+
+#: Where a value lies: file, component, name.
+Place = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class FileDifference:
-    """A file that holds something else: the component, the first value that differs, and how many do.
+    """A file that holds something else: the component, the first value that differs, and where all of them lie.
 
-    `logged` says that it is a row that was logged, which is no state.
+    `logged` says that it is no state: a row that was logged, a time, a path.
     """
 
     file: str
@@ -45,78 +35,70 @@ class FileDifference:
     name: str
     expected: str | None
     got: str | None
-    count: int = 1
+    places: tuple[Place, ...] = ()
     logged: bool = False
 
     @property
     def words(self) -> str:
         """The difference in words."""
-        others = f" (and {self.count - 1} more)" if self.count > 1 else ""
+        others = f" (and {len(self.places) - 1} more)" if len(self.places) > 1 else ""
         return f"{self.file} {self.name}".strip() + f": expected {self.expected}, got {self.got}{others}"
 
 
-def compare_outputs(expected: Path, got: Path) -> list[FileDifference]:
-    """Files of two output directories that differ in a value, by name; a missing file is one too."""
+def compare_outputs(
+    expected: Path, got: Path, *, noise: Collection[Place] = (), told: Collection[str] = ()
+) -> list[FileDifference]:
+    """Files of two output directories that differ in a value, by name; a missing file is one too.
+
+    Args:
+        expected: the directory of the uninterrupted run.
+        got: that of the other run.
+        noise: places that two uninterrupted runs do not agree on, say a time of day.
+        told: texts that the other run alone was given; a value that holds one differs for that reason.
+    """
     names = {str(path.relative_to(root)) for root in (expected, got) for path in root.rglob("*") if path.is_file()}
     found: list[FileDifference] = []
     for name in sorted(names):
         if Path(name).name not in _OF_THE_RUN and Path(name).suffix in (*_STATE, *_LOGGED):
-            found += _of_file(name, expected / name, got / name)
+            found += _of_file(name, expected / name, got / name, noise, told)
     return found
 
 
-def _of_file(name: str, expected: Path, got: Path) -> Iterator[FileDifference]:
+def _of_file(
+    name: str, expected: Path, got: Path, noise: Collection[Place], told: Collection[str]
+) -> Iterator[FileDifference]:
     missing = [path for path in (expected, got) if not path.is_file()]
     if missing:
+        place = (name, "checkpoint-files", "")
         before, now = ("a file" if path.is_file() else "none" for path in (expected, got))
-        yield FileDifference(name, "checkpoint-files", "", before, now, logged=expected.suffix in _LOGGED)
+        if place not in noise:
+            yield FileDifference(name, place[1], "", before, now, (place,), logged=expected.suffix in _LOGGED)
         return
     if expected.read_bytes() == got.read_bytes():
         return
-    pair = [dict(_values(path)) for path in (expected, got)]
-    parts: dict[tuple[str, bool], list[str]] = {}
-    for path in {**pair[0], **pair[1]}:
-        if pair[0].get(path) != pair[1].get(path):
-            logged = expected.suffix in _LOGGED or "log_history" in path
-            parts.setdefault((component_of(name, path), logged), []).append(path)
-    for (component, logged), paths in parts.items():
-        first = paths[0]
-        values = pair[0].get(first), pair[1].get(first)
-        yield FileDifference(name, component, first, *values, count=len(paths), logged=logged)
+    pair = [_values(path) for path in (expected, got)]
+    parts: dict[tuple[str, bool], list[tuple[Place, str | None, str | None]]] = {}
+    for key in {**pair[0], **pair[1]}:
+        before, now = pair[0].get(key), pair[1].get(key)
+        place = (name, *key)
+        texts = [side[0] if side is not None else None for side in (before, now)]
+        if texts[0] == texts[1] or place in noise or any(word in (texts[1] or "") for word in told):
+            continue
+        state = any(side is not None and side[1] for side in (before, now))
+        parts.setdefault((key[0], not state), []).append((place, texts[0], texts[1]))
+    for (component, logged), differing in parts.items():
+        first, *texts = differing[0]
+        places = tuple(place for place, *_ in differing)
+        yield FileDifference(name, component, first[2], *texts, places=places, logged=logged)
 
 
-def component_of(file: str, path: str) -> str:
-    """The component that a value belongs to, as far as its path or the name of its file tells."""
-    for text in (path.lower(), Path(file).name.lower()):
-        for word, component in _WORDS:
-            if word in text:
-                return "optimizer-step" if component == "optimizer-moments" and path.endswith("['step']") else component
-    return "counters"
-
-
-def _values(path: Path) -> Iterator[tuple[str, str]]:
-    """The values in a file by path; its lines where it is text."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return flatten(load_file(path))
+def _values(path: Path) -> dict[tuple[str, str], tuple[str, bool]]:
+    """(component, name) -> the value as text, and whether a step of training can read it; lines of a text file."""
     if path.suffix in _LOGGED:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return iter([(f"line {number}", line[:200]) for number, line in enumerate(lines, start=1)])
-    if path.suffix == ".json":
-        with contextlib.suppress(ValueError):
-            return flatten(json.loads(path.read_text(encoding="utf-8")))
-        return iter([("", "no JSON")])
-    return flatten(_torch_file(path))
-
-
-def _torch_file(path: Path) -> Any:
-    """What `torch.save` wrote; the command of this very check wrote it, so that it may be unpickled."""
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        with contextlib.suppress(Exception):
-            return torch.load(path, map_location="cpu", weights_only=False)
-    return path.read_bytes()
+        return {("counters", f"line {number}"): (line[:200], False) for number, line in enumerate(lines, start=1)}
+    found: dict[tuple[str, str], tuple[str, bool]] = {}
+    for (component, quantity, name), value in read_file_values(path).items():
+        shown = f"{name} {quantity}" if component.startswith("optimizer-") else name
+        found[component, shown] = (digest(value.load()), value.effect)
+    return found

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
-from transformers.utils.logging import disable_progress_bar
 
 from resumecheck.embedding.checkpoint import OPTIONAL
-from resumecheck.embedding.flagembedding import REFUSED_BY
+from resumecheck.embedding.command import ArgumentParser
 from resumecheck.embedding.in_context import KEPT_FOR_QUERY
 from resumecheck.embedding.losses.distillation import KD_LOSS_TYPES
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
-
-USAGE_STATUS = 2
-
 
 _EXAMPLE_LENGTHS = (EmbeddingSettings.example_query_max_len, EmbeddingSettings.example_passage_max_len)
 
@@ -205,6 +199,8 @@ _REFUSED = {
         "a resume with it is not known to be exact, and without a GPU accelerate would leave it out and not say so; "
         "give --deepspeed with stage 1 or 2, or start with torchrun alone",
     ),
+    "label_smoothing_factor": (bool, "it is for losses over labels, which there are none of here; leave it out"),
+    "debug": (bool, "it needs a model of transformers' own; leave it out"),
     "push_to_hub": (bool, "upload the output directory when the run has ended"),
 }
 
@@ -225,51 +221,6 @@ _LEAST = {
     "gradient_accumulation_steps": 1,
     "dataloader_num_workers": 0,
 }
-
-
-class ArgumentParser(HfArgumentParser):
-    """An argument parser whose errors are `UsageError`s of one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print below the list of all options."""
-        message = re.sub(r"^argument (--\w+)\S*:", r"\1:", message)  # argparse names the option with all its spellings
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-    def parse(self, argv: Sequence[str] | None) -> tuple[Any, ...]:
-        """The dataclasses filled from the command line.
-
-        Raises:
-            UsageError: an option is not known, is missing or has a value that it cannot have.
-        """
-        try:
-            parsed: tuple[Any, ...] = self.parse_args_into_dataclasses(
-                None if argv is None else list(argv), return_remaining_strings=True, look_for_args_file=False
-            )
-        except (ValueError, ImportError) as error:
-            raise UsageError(" ".join(str(error).split())) from error
-        if parsed[-1]:
-            name = parsed[-1][0].partition("=")[0].removeprefix("--")
-            refused = REFUSED_BY.get(self.prog.rpartition(" ")[2], {})
-            if name in refused:
-                raise UsageError(f"--{name} cannot be used here: {refused[name]}")
-            self.error(f"unknown option: {' '.join(parsed[-1])}")
-        return parsed[:-1]
-
-
-def run_command(name: str, options: type, action: Callable[[Any], None], argv: Sequence[str] | None) -> int:
-    """`resumecheck NAME`: read the options into their dataclass, and do what they say.
-
-    Returns:
-        The exit status: 0, or 2 for wrong usage, with one message on stderr.
-    """
-    disable_progress_bar()  # of reading the weights
-    try:
-        parser = ArgumentParser(cast("Any", options), prog=f"resumecheck {name}", allow_abbrev=False)
-        action(*parser.parse(argv))
-    except (UsageError, OSError) as error:
-        print(f"resumecheck {name}: {error}", file=sys.stderr)
-        return USAGE_STATUS
-    return 0
 
 
 def parse_train_arguments(

@@ -19,7 +19,7 @@ from typing import Any
 import safetensors
 import torch
 import xxhash
-from transformers.trainer_pt_utils import safe_globals
+from transformers.trainer import safe_globals
 
 from resumecheck.embedding import zero
 from resumecheck.embedding.model import WEIGHTS_FILE

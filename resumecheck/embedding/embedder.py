@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from resumecheck.embedding.in_context import asked
+from resumecheck.embedding.in_context import Example, asked, read_examples
 from resumecheck.embedding.model import BiEncoder, check_lengths, encode, load_encoder, load_tokenizer, longest_input
 from resumecheck.embedding.settings import EmbeddingSettings, read_settings
 
@@ -21,11 +21,16 @@ class Embedder:
     model: BiEncoder
     tokenizer: PreTrainedTokenizerBase
     settings: EmbeddingSettings
+    #: They stand before every query.
+    examples: tuple[Example, ...] = ()
 
     def queries(self, texts: Sequence[str], *, batch_size: int) -> torch.Tensor:
         """The embeddings [len(texts), dim] of queries."""
         longest = self.settings.query_max_len
-        queries = [asked(self.tokenizer, self.settings, self.settings.query_text(text), longest) for text in texts]
+        queries = [
+            asked(self.tokenizer, self.settings, self.settings.query_text(text), longest, self.examples)
+            for text in texts
+        ]
         return self._encode(queries, longest, batch_size)
 
     def passages(self, texts: Sequence[str], *, batch_size: int) -> torch.Tensor:
@@ -37,16 +42,17 @@ class Embedder:
         return encode(self.model, self.tokenizer, texts, longest=longest, batch_size=batch_size)
 
 
-def load_embedder(source: str, **given: Any) -> Embedder:
+def load_embedder(source: str, examples: str | None = None, **given: Any) -> Embedder:
     """The model of a directory or hub name, on a GPU where there is one.
 
     Args:
         source: directory or name.
+        examples: what `--examples_for_task` says.
         given: settings in place of the recorded ones, None for those that nobody gave. A recorded length is cut to
             what the model has positions for.
 
     Raises:
-        UsageError: the model cannot be loaded, or a given length does not fit it.
+        UsageError: the model cannot be loaded, or a given length or the examples do not fit it.
     """
     encoder = load_encoder(source)
     recorded = read_settings(source)
@@ -59,4 +65,5 @@ def load_embedder(source: str, **given: Any) -> Embedder:
     model = BiEncoder(encoder, pooling=settings.sentence_pooling_method, normalize=settings.normalize_embeddings)
     tokenizer = load_tokenizer(source)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Embedder(model, tokenizer, settings)
+    shown = () if examples is None else read_examples(examples, tokenizer, settings)
+    return Embedder(model, tokenizer, settings, shown)

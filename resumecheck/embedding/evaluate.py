@@ -14,8 +14,9 @@ import ir_measures
 import torch
 from ir_measures import RR, R, nDCG
 
-from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.embedder import load_embedder
+from resumecheck.embedding.in_context import EXAMPLES_HELP
 from resumecheck.embedding.jsonl import read_lines, read_values
 from resumecheck.embedding.settings import POOLING_METHODS, EmbeddingSettings
 from resumecheck.errors import UsageError
@@ -50,6 +51,7 @@ class EvaluateArguments:
     passage_instruction_for_retrieval: str | None = dataclasses.field(
         default=None, metadata={"help": "text put before each passage"}
     )
+    examples_for_task: str | None = dataclasses.field(default=None, metadata={"help": EXAMPLES_HELP})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,9 @@ def evaluate(options: EvaluateArguments, collection: Collection) -> dict[str, An
     """
     source = options.model_name_or_path
     names = [field.name for field in dataclasses.fields(EmbeddingSettings)]
-    embedder = load_embedder(source, **{name: getattr(options, name, None) for name in names})
+    embedder = load_embedder(
+        source, options.examples_for_task, **{name: getattr(options, name, None) for name in names}
+    )
     judged = [query for query in collection.queries if query in collection.qrels]
     vectors = embedder.passages(list(collection.corpus.values()), batch_size=options.batch_size)
     asked = embedder.queries([collection.queries[query] for query in judged], batch_size=options.batch_size)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.embedding import checkpoint
-from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.command import run_command
+from resumecheck.embedding.heads import written_heads
 from resumecheck.embedding.model import load_encoder, load_tokenizer, longest_input
 from resumecheck.embedding.settings import EmbeddingSettings, read_settings
 from resumecheck.errors import UsageError
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export(source: str, output_dir: Path) -> None:
-    """Write encoder, tokenizer, pooling, prompts and settings.
+    """Write encoder, tokenizer, pooling, prompts and settings, and the heads of an M3.
 
     Raises:
         UsageError: the model cannot be loaded, or sentence-transformers has no form for its settings.
@@ -59,12 +60,15 @@ def export(source: str, output_dir: Path) -> None:
         "document": _prompt("passage", settings.passage_instruction_for_retrieval, settings.passage_instruction_format),
     }
     encoder, tokenizer = load_encoder(source), load_tokenizer(source)
+    heads = written_heads(source, encoder, tokenizer)
     longest = max(settings.query_max_len, settings.passage_max_len)
     longest = min(longest, longest_input(encoder) or longest)
     output_dir.mkdir(parents=True, exist_ok=True)
     encoder.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     settings.write(output_dir)
+    if heads is not None:  # sentence-transformers does not look at them; FlagEmbedding's M3 does
+        heads.write(output_dir)
     for name, content in _files(settings, encoder.config.hidden_size, longest, prompts).items():
         path = output_dir / name
         path.parent.mkdir(exist_ok=True)

@@ -50,9 +50,17 @@ NOT_CARRIED_OVER: dict[str, str] = {
 
 #: family -> what to know before a command line for it is used.
 _NOTES = {
+    "decoders": "Every text ends with the tokenizer's `eos_token`, whose vector is the embedding; a text that is too "
+    "long is cut before it. FlagEmbedding asks the tokenizer for that (`add_eos_token=True`), which the classes for "
+    "LLaMA and Gemma follow; others, Qwen2's among them, do not in the transformers that it works with. Here the token "
+    "is put there whatever the class, and the rule is written with the tokenizer, so `evaluate`, `mine`, `export` and "
+    "others who load the model have it too. A tokenizer without such a token stays as it is.",
     "in-context learning": "FlagEmbedding trains with examples where its module for them is started, and takes them "
     "from the batch. Here `--retrieval_use_examples True` asks for them, they come from the file of a row, and batches "
-    "may be mixed. `\\n` in `--icl_suffix_str` means a line break, as it does in the formats of instructions.",
+    "may be mixed. `\\n` in `--icl_suffix_str` means a line break, as it does in the formats of instructions. "
+    "`evaluate` and `mine` put the examples of `--examples_for_task` before each query, in the form of training: the "
+    "instruction (an example's `instruct` takes its place), the query, the suffix, the `response`, an empty line. "
+    "Where not all of them fit, that is an error; FlagEmbedding does not count them, and has a format for them.",
 }
 
 _IN_FLOAT32 = "vectors and scores are computed in float32, whatever the machine; leave the option out"
@@ -85,10 +93,7 @@ REFUSED_BY: dict[str, dict[str, str]] = {
         "devices": _DEVICES,
         "trust_remote_code": "train or export the model to a directory that needs no code of its own",
         "cache_dir": "give the directory of the model; for one from the hub, set the environment variable HF_HOME",
-        **dict.fromkeys(
-            ("examples_for_task", "examples_instruction_format"),
-            "queries are embedded without examples, as in one of six of training; leave the option out",
-        ),
+        "examples_instruction_format": "an example has the form that it had in training; leave the option out",
     },
     "score": {
         "use_fp16": _IN_FLOAT32,

@@ -127,6 +127,23 @@ def load_heads(
     return heads
 
 
+def written_heads(source: str, encoder: Any, tokenizer: PreTrainedTokenizerBase) -> Heads | None:
+    """The heads of a directory or hub name with the dimensions that its files have, None where it has none.
+
+    Raises:
+        UsageError: only one of them is there, or one cannot be used.
+    """
+    found = [path for file in FILES.values() if (path := _file_of(source, file, None)) is not None]
+    if not found:
+        return None
+    try:
+        # The bias of the multi-vector head has its dimensions.
+        dim = len(torch.load(found[0].parent / FILES["colbert_linear"], map_location="cpu", weights_only=True)["bias"])
+    except Exception:  # which one depends on what is in the file, if it is there; reading it says what is wrong
+        dim = -1
+    return load_heads(source, encoder, tokenizer, colbert_dim=dim, seed=0)
+
+
 def heads_in(directory: Path) -> list[str]:
     """The files of heads that a directory has."""
     return [file for file in FILES.values() if (directory / file).is_file()]

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from resumecheck.embedding import draws
-from resumecheck.embedding.arguments import check_template, run_command
+from resumecheck.embedding.arguments import check_template
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.embedder import Embedder, load_embedder
+from resumecheck.embedding.in_context import EXAMPLES_HELP
 from resumecheck.embedding.jsonl import output_path, read_objects, write_objects
 from resumecheck.embedding.settings import POOLING_METHODS
 from resumecheck.errors import UsageError
@@ -59,6 +61,7 @@ class MineArguments:
     query_instruction_format_for_retrieval: str | None = _option(
         f"how instruction and query are joined {_AS_RECORDED}", None
     )
+    examples_for_task: str | None = _option(EXAMPLES_HELP, None)
     embedder_query_max_length: int | None = _option(f"longest query in tokens {_AS_RECORDED}", None)
     embedder_passage_max_length: int | None = _option(f"longest passage in tokens {_AS_RECORDED}", None)
     seed: int = _option("of the draws", 42)
@@ -125,7 +128,7 @@ def mine(options: MineArguments) -> list[dict[str, Any]]:
 def _embedder(options: MineArguments) -> Embedder:
     given = {setting: getattr(options, name) for name, setting in _SETTINGS.items()}
     try:
-        return load_embedder(options.embedder_name_or_path, **given)
+        return load_embedder(options.embedder_name_or_path, options.examples_for_task, **given)
     except UsageError as error:
         message = str(error)
         for name, setting in {**_SETTINGS, "embedder_name_or_path": "model_name_or_path"}.items():

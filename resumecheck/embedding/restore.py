@@ -1,7 +1,7 @@
 """What a resume restored, and which arguments are no longer those of the checkpoint.
 
-`Restored` is one part of the state with its status; `differences` sorts the arguments into those that do no harm, those
-that change the trajectory, and those that transformers ignores because it takes the checkpoint's.
+`Restored` is one part of the state with its status; `differences` are the arguments that differ, each with its effect
+(`effects.py`).
 """
 
 from __future__ import annotations
@@ -13,45 +13,15 @@ from typing import Any, Literal
 
 import torch
 
-Status = Literal["restored", "absent", "changed"]
-Effect = Literal["harmless", "changes the trajectory", "ignored: the checkpoint's value is used"]
+from resumecheck.embedding.effects import HARMFUL, NOT_COMPARED, Effect, effect_of
+from resumecheck.errors import UsageError
 
-#: Arguments that are loaded with the state, whatever is given: from optimizer.pt, and from trainer_state.json.
-IGNORED = {
-    "optimizer": {"learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"},
-    "state": {"save_steps", "logging_steps", "eval_steps"},
-}
-#: Arguments that say how a run is resumed; they differ in every resume.
-_OF_RESUMING = {"resume_from_checkpoint", "allow_missing_state", "verify_resume"}
-#: Arguments that no weight depends on.
-HARMLESS = {
-    "disable_tqdm",
-    "include_num_input_tokens_seen",
-    "include_tokens_per_second",
-    "output_dir",
-    "overwrite_output_dir",
-    "project",
-    "report_to",
-    "run_name",
-    "save_on_each_node",
-    "save_safetensors",
-    "save_strategy",
-    "save_total_limit",
-    "enable_jit_checkpoint",
-    "skip_memory_metrics",
-}
-_HARMLESS_PREFIXES = ("dataloader_", "ddp_timeout", "eval_", "hub_", "log_", "logging_", "push_to_hub", "trackio_")
-#: Though their names begin like those of harmless ones.
-_HARMFUL = {"dataloader_drop_last"}
-#: Arguments that the learning rates to come depend on.
-SCHEDULE = {
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "warmup_ratio",
-    "num_train_epochs",
-    "max_steps",
-}
+Status = Literal["restored", "absent", "changed"]
+
+#: In the place of a value that a checkpoint does not hold, or a run does not have.
+_NONE = "not there"
+#: Recorded like arguments, though nobody gives them.
+_NO_OPTIONS = {"model_config", "tokenizer", "world_size", "device", "n_gpu"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,25 +42,52 @@ class Difference:
     now: Any
     effect: Effect
 
+    @property
+    def option(self) -> str:
+        """Its name as it is given; what the launch or the model brings along is no option."""
+        return self.name if self.name.partition(".")[0] in _NO_OPTIONS else f"--{self.name}"
+
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], missing: set[str]) -> list[Difference]:
-    """The arguments that differ, those that matter first; `missing` are the parts that the checkpoint lacks."""
-    plain = json.loads(json.dumps(dict(now), default=str))  # as the manifest has them
-    found = [
-        Difference(name, before[name], plain[name], effect_of(name, missing))
-        for name in sorted(before.keys() & plain.keys() - _OF_RESUMING)
-        if before[name] != plain[name] and not (before[name] != before[name] and plain[name] != plain[name])
-    ]
-    return sorted(found, key=lambda difference: difference.effect != "changes the trajectory")
+    """The arguments that differ, those that matter first; `missing` are the parts that the checkpoint lacks.
+
+    One that only the checkpoint or only this run has, say of another version of transformers, differs too; it is not
+    named where it is harmless.
+    """
+    then, plain = _flat(before), _flat(json.loads(json.dumps(dict(now), default=str)))  # as the manifest has them
+    found: list[Difference] = []
+    for name in sorted((then.keys() | plain.keys()) - NOT_COMPARED.keys()):
+        effect = effect_of(name, missing)
+        if name not in then or name not in plain:
+            if effect in HARMFUL:
+                values = then.get(name, _NONE), plain.get(name, _NONE)
+                of_model = name.startswith("model_config.")
+                found.append(Difference(name, *values, effect if of_model else "not known to be harmless"))
+        elif then[name] != plain[name] and not (then[name] != then[name] and plain[name] != plain[name]):
+            found.append(Difference(name, then[name], plain[name], effect))
+    return sorted(found, key=lambda difference: difference.effect not in HARMFUL)
 
 
-def effect_of(name: str, missing: set[str]) -> Effect:
-    """What it does to a resumed run that this argument differs."""
-    if name in IGNORED["state"] or (name in IGNORED["optimizer"] and not missing & {"optimizer", "scheduler"}):
-        return "ignored: the checkpoint's value is used"
-    if name in HARMLESS or (name.startswith(_HARMLESS_PREFIXES) and name not in _HARMFUL):
-        return "harmless"
-    return "changes the trajectory"
+def check_arguments(directory: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Whether the state of a checkpoint fits the run with these arguments.
+
+    Raises:
+        UsageError: naming each that does not fit.
+    """
+    refused = [one for one in differences(before, now, set()) if one.effect == "refused"]
+    if refused:
+        told = ", ".join(f"{one.option} was {_short(one.before)}, now {_short(one.now)}" for one in refused)
+        raise UsageError(
+            f"--resume_from_checkpoint {directory}: its state does not fit this run: {told}\n"
+            f"Give the arguments of the run, or start a new one from its weights: --init_from_checkpoint {directory}"
+        )
+
+
+def _flat(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with each key of the configuration of the model as one."""
+    config = arguments.get("model_config") or {}
+    others = {name: value for name, value in arguments.items() if name != "model_config"}
+    return {**others, **{f"model_config.{name}": value for name, value in config.items()}}
 
 
 def same(live: Any, recorded: Any) -> bool:
@@ -112,7 +109,7 @@ def table(step: int, parts: list[Restored], changed: list[Difference]) -> str:
     width = max(len(part.part) for part in parts)
     lines = [f"restored from the checkpoint of step {step}:"]
     lines += [f"  {part.part:{width}}  {part.status:8}  {part.remark}".rstrip() for part in parts]
-    lines += [f"  --{one.name} was {_short(one.before)}, now {_short(one.now)}: {one.effect}" for one in changed]
+    lines += [f"  {one.option} was {_short(one.before)}, now {_short(one.now)}: {one.effect}" for one in changed]
     return "\n".join(lines)
 
 

@@ -141,14 +141,27 @@ def _checked_rows(
     del digests, row_format  # they are there for the key of the cache
     empty = True
     for file, path in enumerate(paths):
-        with Path(path).open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    empty = False
-                    row = _checked(line, f"{path}:{number}", needs_negatives, needs_scores, needs_categories)
-                    yield {"file": file, **row}
+        for _, row in checked_lines(
+            Path(path), needs_negatives=needs_negatives, needs_scores=needs_scores, needs_categories=needs_categories
+        ):
+            empty = False
+            yield {"file": file, **row}
     if empty:
         raise UsageError(f"--train_data: no rows in {', '.join(paths)}")
+
+
+def checked_lines(
+    path: Path, *, needs_negatives: bool = False, needs_scores: bool = False, needs_categories: bool = False
+) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line of a file that is not empty, with the fields of its row.
+
+    Raises:
+        UsageError: a row is malformed; the message names file, line and field.
+    """
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield line, _checked(line, f"{path}:{number}", needs_negatives, needs_scores, needs_categories)
 
 
 def _checked(

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from resumecheck.embedding.arguments import check_template, run_command
+from resumecheck.embedding.arguments import check_template
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.in_context import cut
 from resumecheck.embedding.jsonl import output_path, read_objects, write_objects
 from resumecheck.embedding.lora import is_decoder

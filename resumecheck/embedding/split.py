@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resumecheck.embedding.arguments import run_command
+from resumecheck.embedding.command import run_command
 from resumecheck.embedding.model import load_tokenizer
-from resumecheck.embedding.rows import find_files
+from resumecheck.embedding.rows import checked_lines, find_files
 from resumecheck.errors import UsageError
 
 #: Rows that are tokenized at a time.
@@ -70,47 +70,23 @@ def split(options: SplitArguments) -> dict[Path, int]:
     for file in files:
         with contextlib.ExitStack() as stack:
             opened: dict[str, Any] = {}
-            for lines in _some_lines(file.path):
-                for line, length in zip(lines, _lengths(file.path, lines, tokenizer), strict=True):
+            rows = checked_lines(file.path)
+            while some := list(itertools.islice(rows, _ROWS)):
+                for (line, _), length in zip(some, _lengths([row for _, row in some], tokenizer), strict=True):
                     name = names[sum(start <= length for start in bounds) - 1]
                     path = paths[file.path, name]
                     if name not in opened:
-                        opened[name] = stack.enter_context(path.open("w", encoding="utf-8"))
-                    opened[name].write(line[1])
+                        opened[name] = stack.enter_context(path.open("wb"))
+                    opened[name].write(line if line.endswith(b"\n") else line + b"\n")
                     counts[path] = counts.get(path, 0) + 1
     return counts
 
 
-def _some_lines(path: Path) -> Any:
-    """The lines of a file with their numbers, some at a time, without empty ones."""
-    found: list[tuple[int, str]] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                found.append((number, line if line.endswith("\n") else line + "\n"))
-            if len(found) == _ROWS:
-                yield found
-                found = []
-    if found:
-        yield found
-
-
-def _lengths(path: Path, lines: Sequence[tuple[int, str]], tokenizer: Any) -> list[int]:
+def _lengths(rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[int]:
     """The tokens of the longest text of each row."""
-    texts: list[str] = []
-    sizes: list[int] = []
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-            found = [row["query"], *row["pos"], *(row.get("neg") or ())]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path}, line {number}: expected a JSON object with `query`, `pos`, `neg`") from error
-        if not all(isinstance(text, str) for text in found):
-            raise UsageError(f"{path}, line {number}: expected texts in `query`, `pos` and `neg`")
-        texts += found
-        sizes.append(len(found))
-    counted = iter(len(tokens) for tokens in tokenizer(texts)["input_ids"])
-    return [max(next(counted) for _ in range(size)) for size in sizes]
+    texts = [[row["query"], *row["pos"], *row["neg"]] for row in rows]
+    counted = iter(len(tokens) for tokens in tokenizer([text for part in texts for text in part])["input_ids"])
+    return [max(next(counted) for _ in part) for part in texts]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from transformers import set_seed
 
 from resumecheck.embedding import checkpoint, lora
 from resumecheck.embedding.arguments import (
-    USAGE_STATUS,
     DataArguments,
     EmbeddingTrainingArguments,
     ModelArguments,
@@ -20,7 +19,10 @@ from resumecheck.embedding.arguments import (
     settings_of,
 )
 from resumecheck.embedding.collator import Collator
+from resumecheck.embedding.command import USAGE_STATUS
 from resumecheck.embedding.dataset import SameDataset, load_train_dataset
+from resumecheck.embedding.effects import in_effect, recorded_arguments
+from resumecheck.embedding.end_of_text import end_texts
 from resumecheck.embedding.heads import load_heads
 from resumecheck.embedding.in_context import check_room
 from resumecheck.embedding.model import BiEncoder, check_dimensions, check_lengths, load_encoder, load_tokenizer
@@ -71,6 +73,8 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
             if "position_embeddings" in name:
                 parameter.requires_grad_(False)
     tokenizer = load_tokenizer(model.tokenizer_name or source, **options)
+    if lora.is_decoder(encoder.config):
+        end_texts(tokenizer)
     added = lora.add_special_tokens(encoder, tokenizer, model.additional_special_tokens or ())
     usual = "last_token" if lora.is_decoder(encoder.config) else "cls"
     pooling = training.sentence_pooling_method or read_settings(source, pooling=usual).sentence_pooling_method
@@ -121,18 +125,20 @@ def build_trainer(model: ModelArguments, data: DataArguments, training: Embeddin
             f"--dataloader_drop_last: the data has {len(dataset)} rows, less than one batch of "
             f"{training.train_batch_size}; leave the option out or give a smaller --per_device_train_batch_size"
         )
+    bi_encoder = BiEncoder(
+        lora.with_lora(encoder, model, added) if adapted else encoder,
+        pooling=pooling,
+        normalize=training.normalize_embeddings,
+        heads=heads,
+    )
     return EmbeddingTrainer(
-        BiEncoder(
-            lora.with_lora(encoder, model, added) if adapted else encoder,
-            pooling=pooling,
-            normalize=training.normalize_embeddings,
-            heads=heads,
-        ),
+        bi_encoder,
         training,
         settings=settings,
         train_dataset=dataset,
         data_collator=Collator(tokenizer, settings, data.pad_to_multiple_of),
         tokenizer=tokenizer,
+        arguments={**recorded_arguments(model, data, training), **in_effect(bi_encoder, tokenizer)},
     )
 
 

@@ -9,6 +9,7 @@ import importlib.metadata
 import itertools
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from resumecheck.embedding.arguments import EmbeddingTrainingArguments
 from resumecheck.embedding.checkpoint import missing_state, read_manifest
 from resumecheck.embedding.collator import Collator
 from resumecheck.embedding.dataset import TrainDataset
+from resumecheck.embedding.effects import HARMFUL, NOT_COMPARED, SCHEDULE
 from resumecheck.embedding.first_step import FirstStep
 from resumecheck.embedding.losses.objective import Objective
 from resumecheck.embedding.losses.unified import UnifiedObjective
@@ -39,7 +41,7 @@ class EmbeddingTrainer(Trainer):
     """Trains a `BiEncoder`; resuming it is exact.
 
     What a step depends on is either in the checkpoint or a pure function of (seed, epoch, row); the epoch follows from
-    `state.global_step`, which the checkpoint holds.
+    `state.global_step`, which the checkpoint holds. `arguments` are compared on resume beside those of training.
     """
 
     args: EmbeddingTrainingArguments
@@ -54,6 +56,7 @@ class EmbeddingTrainer(Trainer):
         train_dataset: TrainDataset,
         data_collator: Collator,
         tokenizer: PreTrainedTokenizerBase,
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -66,6 +69,7 @@ class EmbeddingTrainer(Trainer):
         if deepspeed is not None:
             zero.check_settings(deepspeed)
         self.settings = settings
+        self.given = dict(arguments or {})
         self.data: TrainDataset = train_dataset
         self.first_step = FirstStep()
         self.add_callback(self.first_step)
@@ -164,9 +168,9 @@ class EmbeddingTrainer(Trainer):
             given, Path(cast("str", self.args.output_dir)), self.args.world_size, self.args.allow_missing_state
         )
         checkpoint.check_data(found, self.data.fingerprint)
-        zero.check_launch(
-            found, checkpoint.read_manifest(found).arguments, self._deepspeed_settings(), self.args.world_size
-        )
+        before = checkpoint.read_manifest(found).arguments
+        zero.check_launch(found, before, self._deepspeed_settings(), self.args.world_size)
+        restore.check_arguments(str(found), before, self._arguments())
         plain = zero.plain_state_only() if self.is_deepspeed_enabled else contextlib.nullcontext()
         with zero.contradictions_named(), plain:
             return super().train(str(found), trial, ignore_keys_for_eval)
@@ -264,7 +268,7 @@ class EmbeddingTrainer(Trainer):
             if first_step:
                 print(f"  the first step {first_step}", file=sys.stderr)
         other = [f"{part.part} ({part.status})" for part in parts if part.status != "restored"]
-        other += [f"--{one.name}" for one in changed if one.effect == "changes the trajectory"]
+        other += [one.option for one in changed if one.effect in HARMFUL]
         if other and self.args.verify_resume:
             raise UsageError(
                 f"--verify_resume: this would not be the same run: {', '.join(other)}\n"
@@ -277,7 +281,7 @@ class EmbeddingTrainer(Trainer):
         """The parts that have files of their own, each held against its file where one process holds it whole."""
         found: list[restore.Restored] = []
         names = {"optimizer": "optimizer", "scheduler": "scheduler", "rng": "random streams"}
-        schedule = [f"--{one.name}" for one in changed if one.name in restore.SCHEDULE]
+        schedule = [one.option for one in changed if one.name in SCHEDULE]
         for kind, name in names.items():
             if kind in missing:
                 found.append(restore.Restored(name, "absent", "starts anew"))
@@ -321,9 +325,16 @@ class EmbeddingTrainer(Trainer):
         return {name: found[0] if len(found) == 1 else found for name, found in states.items()}
 
     def _arguments(self) -> dict[str, Any]:
-        """Every argument of the run, for the manifest."""
-        own = {**self.data.options, "world_size": self.args.world_size, "deepspeed": self._deepspeed_settings()}
-        return {**self.args.to_dict(), **dataclasses.asdict(self.settings), **own}
+        """Every argument of the run, for the manifest: as given, and in its place what became of it."""
+        launch = {
+            "world_size": self.args.world_size,
+            "device": self.args.device.type,
+            "n_gpu": self.args.n_gpu,
+            "deepspeed": self._deepspeed_settings(),
+        }
+        own = {**dataclasses.asdict(self.settings), **self.data.options, **launch}
+        found = {**self.args.to_dict(), **self.given, **own}
+        return {name: value for name, value in found.items() if name not in NOT_COMPARED}
 
     def _deepspeed_settings(self) -> dict[str, Any] | None:
         """What the file of `--deepspeed` says, with its `auto`s filled in once training is prepared."""

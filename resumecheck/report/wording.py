@@ -159,17 +159,40 @@ def numbers(points: Iterable[ResumePoint]) -> str:
 
 
 def command_to_repeat(verdict: Verdict, failed: Sequence[ResumePoint]) -> str | None:
-    """The command that repeats the check, None where the target is an object that has no name on a command line."""
-    if not re.fullmatch(r"[^<>]+:[A-Za-z_]\w*", verdict.target):
+    """The command that repeats the check at its first failed point with every option that it was made with.
+
+    None where the target is an object that has no name on a command line.
+    """
+    from resumecheck.runs.command import Command
+
+    settings = verdict.settings
+    if not settings.command and not re.fullmatch(r"[^<>]+:[A-Za-z_][\w.]*", verdict.target):
         return None
-    words = ["resumecheck", "verify", target_name(verdict)]
-    if verdict.steps:
+    words = ["resumecheck", "verify"] if settings.command else ["resumecheck", "verify", target_name(verdict)]
+    if verdict.steps and not settings.command:
         words += ["--steps", str(verdict.steps)]
     points = failed or verdict.resume_points
     if points:
-        words += ["--at", str(points[0].step)]
-    if points and points[0].resumes > 1:
-        words += ["--twice"]
+        words += ["--at", ",".join(str(step) for step in _points_to_repeat(verdict, points[0]))]
+    if settings.horizon != "end":
+        words += ["--horizon", settings.horizon]
     if verdict.tolerance != "bitwise":
         words += ["--tolerance", verdict.tolerance]
-    return shlex.join(words)
+    if settings.twice or (points and points[0].resumes > 1):
+        words += ["--twice"]
+    if settings.interrupt != "stop":
+        words += ["--interrupt", settings.interrupt]
+    for name, value in sorted(settings.on_resume.items()):
+        words += ["--on-resume", f"{name}={value}"]
+    if settings.command:
+        words += ["--resume-option", settings.resume_option]
+        if settings.checkpoint != Command.checkpoint:
+            words += ["--checkpoint", settings.checkpoint]
+        words += ["--", *settings.command]
+    return shlex.join(words).replace("'{out}'", "{out}")
+
+
+def _points_to_repeat(verdict: Verdict, point: ResumePoint) -> list[int]:
+    """A point that was compared up to the next one only needs that one to be compared likewise."""
+    following = [other.step for other in verdict.resume_points if other.step > point.step]
+    return [point.step, *following[:1]] if point.horizon == "next" else [point.step]

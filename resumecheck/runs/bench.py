@@ -98,6 +98,7 @@ class Bench:
                 keep.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"the directory {keep} cannot be made: {error.strerror}") from error
+        self.watch_files = False
         self.root = keep.resolve() if keep is not None else Path(tempfile.mkdtemp(prefix="resumecheck-"))
         self.pool = Pool(jobs)
         self.progress = progress
@@ -230,7 +231,14 @@ class Bench:
                 shutil.copytree(start_from, output_dir, symlinks=True)
         except (OSError, shutil.Error) as error:
             raise ResumecheckError(f"{name}: {directory} cannot be written: {error}\n{_MORE_SPACE}") from error
-        spec = RunSpec(target=target, kind=kind, directory=str(directory), output_dir=str(output_dir), **options)
+        spec = RunSpec(
+            target=target,
+            kind=kind,
+            directory=str(directory),
+            output_dir=str(output_dir),
+            watch_files=self.watch_files,
+            **options,
+        )
         end = self.pool.run(spec, name, self.progress if kind != "plan" else None)
         if end.status in ("failed", "died") and _is_full(directory, end.error):
             free = shutil.disk_usage(directory).free
@@ -240,6 +248,13 @@ class Bench:
         if kind in ("resumed", "reference", "plan"):
             shutil.rmtree(output_dir, ignore_errors=True)
         return Run(name, spec, end)
+
+    def forget(self) -> None:
+        """Remove the records of the runs made so far; the servers stay."""
+        self.used.clear()
+        self._made.clear()
+        for directory in self.root.iterdir():
+            shutil.rmtree(directory, ignore_errors=True)
 
     def close(self) -> None:
         """End what still runs, and remove the working directory unless it is to be kept."""

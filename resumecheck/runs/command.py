@@ -31,7 +31,7 @@ class Command:
     Attributes:
         words: the command line, with `{out}` where its output directory stands.
         resume: further words for a resumed run, with `{checkpoint}`, `{step}` or `{out}`.
-        checkpoint: where in the output directory the checkpoint of `{step}` lies.
+        checkpoint: where in the output directory the checkpoint of `{step}` lies; with `*` the newest that fits.
     """
 
     words: tuple[str, ...]
@@ -44,8 +44,15 @@ class Command:
         return shlex.join(self.words).replace("'{out}'", "{out}")
 
     def place(self, out: Path, step: int) -> Path:
-        """The checkpoint of a step."""
-        return out / self.checkpoint.replace("{step}", str(step))
+        """The checkpoint of a step, in an output directory as it is just after the step."""
+        name = self.checkpoint.replace("{step}", str(step))
+        fitting = sorted(out.glob(name), key=lambda path: path.stat().st_mtime_ns) if "*" in name else []
+        return fitting[-1] if fitting else out / name
+
+    def told(self, out: Path, found: Path, step: int) -> set[str]:
+        """What a resumed run alone is told of its checkpoint: a script may write that down."""
+        place = out / self.place(found, step).relative_to(found)
+        return {str(place), f"'{place.name}'"}
 
     def arguments(self, out: Path, step: int | None = None) -> list[str]:
         """The words of a run; of a resumed one where a step is given."""

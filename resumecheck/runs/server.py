@@ -51,7 +51,9 @@ def main() -> None:
             if pid == 0:
                 break
             if pid in running:
-                _say(answers, ended=running.pop(pid), status=os.waitstatus_to_exitcode(status))
+                path = running.pop(pid)
+                _say(answers, ended=path, status=os.waitstatus_to_exitcode(status))
+                _preload_also(Path(path).parent)
     _end(running)
 
 
@@ -64,6 +66,14 @@ def _preload() -> None:
         "resumecheck.runs.worker",
     ):
         importlib.import_module(module)
+
+
+def _preload_also(directory: Path) -> None:
+    """Import the framework of a run that has ended: further runs of its target are likely."""
+    with contextlib.suppress(Exception):  # a run that has failed may have left no facts
+        facts = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        for module in facts.get("frameworks", ()):
+            importlib.import_module(module)
 
 
 def _end(running: dict[int, str]) -> None:

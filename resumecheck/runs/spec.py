@@ -49,6 +49,7 @@ class RunSpec:
         on_resume: arguments to change in a resumed run; in others it is only checked that they can be.
         kill: (step, signal name): the run kills itself before the first forward after that step.
         watch_kernels: whether torch names the kernels that are not deterministic.
+        watch_files: whether the files that it opens, and the options of the factory, are noted.
         hash_seed: which of the preloaded servers runs it.
     """
 
@@ -71,6 +72,7 @@ class RunSpec:
     on_resume: tuple[tuple[str, str], ...] = ()
     kill: tuple[int, str] | None = None
     watch_kernels: bool = False
+    watch_files: bool = False
     hash_seed: int = 1
 
 

@@ -1,4 +1,8 @@
-"""Names and loads a target: `pkg.mod:build`, `path/file.py:build`, or a callable that is sent to the run's process."""
+"""Names and loads a target: `pkg.mod:build`, `path/file.py:build`, or a callable that is sent to the run's process.
+
+A function of a module is named, and loaded from its file by the process; the arguments of a `functools.partial` of one
+are sent beside the name. Only closures, methods and what `__main__` defines are sent by value.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from resumecheck.errors import UsageError
+from resumecheck.runs.opened import is_installed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +33,10 @@ class Target:
         file: a Python file, None where a module or a pickle is used.
         module: the name of the module; with `file` the name under which the file is loaded.
         factory: the name of the factory inside the module.
-        pickled: the factory itself, sent by value (cloudpickle), for closures and partials.
+        pickled: the factory itself, sent by value (cloudpickle), for closures.
+        arguments: positional and named arguments of a partial of the factory, pickled.
         path: what the process adds to `sys.path`.
+        home: the working directory of a copy, from which only the copy and what is installed can be imported.
     """
 
     name: str
@@ -37,12 +44,14 @@ class Target:
     module: str | None = None
     factory: str | None = None
     pickled: bytes | None = None
+    arguments: bytes | None = None
     path: tuple[str, ...] = ()
+    home: str | None = None
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """What makes two targets the same, for the cache of runs."""
-        return (self.file, self.module, self.factory, self.pickled)
+        return (self.file, self.module, self.factory, self.pickled, self.arguments)
 
 
 def find_target(target: str | Callable[..., Any] | Target) -> Target:
@@ -86,30 +95,44 @@ def _named(name: str) -> Target:
 
 
 def _sent(factory: Callable[..., Any]) -> Target:
-    """A callable: by file and name where it is a plain module-level function, else by value."""
-    name = getattr(factory, "__qualname__", type(factory).__qualname__)
-    path = tuple(entry or os.getcwd() for entry in sys.path)
-    module = sys.modules.get(getattr(factory, "__module__", None) or "")
-    file = getattr(module, "__file__", None)
-    if (
-        inspect.isfunction(factory)
-        and "<" not in name
-        and "." not in name
-        and file
-        and getattr(module, name, None) is factory
-    ):
-        return Target(f"{file}:{name}", file=file, module=factory.__module__, factory=name, path=path)
+    """A callable: by file and name where it is a plain module-level function or a partial of one, else by value."""
     import cloudpickle
 
+    function, bound, named = _taken_apart(factory)
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    path = tuple(entry or os.getcwd() for entry in sys.path)
+    file = _file_of(function, name)
     try:
-        with _by_value(factory):
-            pickled = cloudpickle.dumps(factory)
+        if file and factory is function:
+            return Target(f"{file}:{name}", file=file, module=function.__module__, factory=name, path=path)
+        if file and function.__module__ != "__main__":
+            arguments = cloudpickle.dumps((bound, named))
+            return Target(
+                f"{file}:{name}", file=file, module=function.__module__, factory=name, arguments=arguments, path=path
+            )
+        with _by_value(function):
+            return Target(name, factory=name, pickled=cloudpickle.dumps(factory), path=path)
     except Exception as error:
         raise UsageError(
             f"the factory {name} cannot be sent to another process: {type(error).__name__}: {error}\n"
             "Use a module-level function, a functools.partial of one, or a closure over values that can be pickled."
         ) from error
-    return Target(name, factory=name, pickled=pickled, path=path)
+
+
+def _taken_apart(factory: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """What a partial, or a partial of a partial, calls, and with which arguments."""
+    bound, named = (), {}
+    while isinstance(factory, functools.partial):
+        bound, named = (*factory.args, *bound), {**factory.keywords, **named}
+        factory = factory.func
+    return factory, bound, named
+
+
+def _file_of(function: Any, name: str) -> str | None:
+    """The file from which another process can take the function by its name; None where it cannot."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    plain = inspect.isfunction(function) and name.isidentifier() and getattr(module, name, None) is function
+    return getattr(module, "__file__", None) if plain else None
 
 
 @contextlib.contextmanager
@@ -117,8 +140,6 @@ def _by_value(factory: Any) -> Generator[None]:
     """Within: the module of the factory, unless it is installed, is pickled by value."""
     import cloudpickle
 
-    while isinstance(factory, functools.partial):
-        factory = factory.func
     module = sys.modules.get(getattr(factory, "__module__", None) or "")
     installed = module is None or "site-packages" in (module.__file__ or "site-packages")
     if module is None or installed or module.__name__ == "__main__":
@@ -137,6 +158,9 @@ def load_factory(target: Target) -> Callable[[str], Any]:
     Raises:
         UsageError: the module or the factory is not there. What the import itself raises is passed on.
     """
+    if target.home is not None:
+        os.chdir(target.home)
+        sys.path[:] = [entry for entry in sys.path if is_installed(Path(entry, "module")) or os.path.isfile(entry)]
     for entry in reversed(target.path):
         if entry not in sys.path:
             sys.path.insert(0, entry)
@@ -167,7 +191,24 @@ def load_factory(target: Target) -> Callable[[str], Any]:
         raise UsageError(
             f"target {target.name!r}: {target.factory} is not a function but of type {type(factory).__name__}"
         )
-    return factory
+    if target.arguments is None:
+        return factory
+    bound, named = pickle.loads(target.arguments)
+    return functools.partial(factory, *bound, **named)
+
+
+def factory_options(factory: Callable[..., Any]) -> dict[str, bool | int | float]:
+    """The numbers and switches that a factory takes beside its output directory, with their defaults."""
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return {}
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters[1:]
+        if parameter.kind in by_name and isinstance(parameter.default, bool | int | float)
+    }
 
 
 def _load_file(target: Target) -> ModuleType:

@@ -22,13 +22,15 @@ import numpy as np
 import torch
 
 from resumecheck.adapters.contract import Adapter, Length, Saving, adapter_for
+from resumecheck.adapters.lightning_trainer import PACKAGES
 from resumecheck.adapters.placement import put_leaves, put_objects
 from resumecheck.adapters.recorder import Captures, Recorder, RunStopped
 from resumecheck.errors import UsageError
+from resumecheck.runs.opened import note_opened
 from resumecheck.runs.spec import RunEnd, RunSpec
-from resumecheck.runs.target import load_factory
-from resumecheck.state.census import take_census
+from resumecheck.runs.target import factory_options, load_factory
 from resumecheck.state.streams import set_streams
+from resumecheck.state.walk import take_census
 from resumecheck.trajectory import TrajectoryWriter, read_trajectory
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
@@ -103,6 +105,8 @@ class _Run:
     def go(self) -> RunEnd:
         """Build, attach, train."""
         spec = self.spec
+        if spec.watch_files:
+            note_opened(Path(spec.directory))
         factory = load_factory(spec.target)
         built = factory(spec.output_dir)
         adapter = self.adapter = adapter_for(built, Path(spec.output_dir), spec.target.name)
@@ -113,6 +117,9 @@ class _Run:
                 adapter.set_argument(name, value)
         writer = self.writer = TrajectoryWriter(Path(spec.directory))
         writer.describe(kind=spec.kind, target=spec.target.name, arguments=adapter.arguments(), versions=versions())
+        writer.describe(frameworks=frameworks())
+        if spec.watch_files:
+            writer.describe(options=factory_options(factory))
         captures = Captures(
             census_at=frozenset(spec.census_at),
             live_at=frozenset(spec.live_at),
@@ -258,6 +265,11 @@ def _donor_batches(donor: Path) -> Any:
     return batch
 
 
+def frameworks() -> list[str]:
+    """Modules that are slow to import and that the target has imported, so that a server imports them once."""
+    return [name for name in PACKAGES if name in sys.modules]
+
+
 def versions() -> dict[str, str]:
     """The versions that a verdict depends on."""
     import accelerate
@@ -265,7 +277,8 @@ def versions() -> dict[str, str]:
 
     import resumecheck
 
-    return {
+    lightning = {name: sys.modules[name].__version__ for name in frameworks()}
+    return lightning | {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,

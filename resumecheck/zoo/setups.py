@@ -53,10 +53,9 @@ class TinyBert(BertForSequenceClassification):
         self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
         """Logits, and the loss where there are labels."""
-        output: Any = super().forward(input_ids=input_ids, attention_mask=attention_mask)
-        if labels is not None:
-            output.loss = self.loss_of(output.logits, labels)
-        return output
+        logits = super().forward(input_ids=input_ids, attention_mask=attention_mask).logits
+        loss = self.loss_of(logits, labels) if labels is not None else None
+        return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss, from logits `[batch, labels]` and labels `[batch]`."""

@@ -1,5 +1,7 @@
 """A tiny encoder and its training data, made once."""
 
+import os
+
 import pytest
 
 from tests.embedding import tiny
@@ -13,6 +15,15 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+    """Options of the Trainer set variables (`--fsdp` does), which the next test must not see."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
 """In-context examples: a pure function of (seed, epoch, row), in FlagEmbedding's form, and exact on resume."""
 
 import collections
+import dataclasses
 import functools
+import json
+import re
 
 import pytest
 import torch
@@ -195,6 +198,74 @@ def test_a_trained_model_embeds_queries_with_the_suffix_that_it_was_trained_with
     assert torch.equal(vectors, embedder.passages(seen, batch_size=2))
     EmbeddingSettings(sentence_pooling_method="last_token", query_max_len=9).write(directory)
     assert not torch.equal(load_embedder(str(directory)).queries(texts, batch_size=2), vectors)
+
+
+# --- in use ----------------------------------------------------------------------------------------------------------
+
+
+TASK = [{"query": "ba be", "response": "bi bo"}, {"instruct": "seek", "query": "da", "response": " ".join(tiny.WORDS)}]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A decoder trained with examples, as far as its directory says."""
+    directory = tiny.write_decoder(tmp_path / "model")
+    facts = {"sentence_pooling_method": "last_token", "example_query_max_len": 9, "example_passage_max_len": 3}
+    dataclasses.replace(SETTINGS, **facts).write(directory)
+    return directory
+
+
+def test_examples_in_use_have_the_form_of_training(model, tmp_path):
+    (tmp_path / "examples.json").write_text(json.dumps(TASK))
+    seen = "find: ba be\nmate" + "bi bo\n\n" + "seek: da\nmate" + " ".join(tiny.WORDS[:3]) + "\n\nfind: fa\nmate"
+    expected = None
+    for given in (json.dumps(TASK), str(tmp_path / "examples.json")):
+        embedder = load_embedder(str(model), given)
+        vectors = embedder.queries(["fa"], batch_size=1)
+        expected = load_embedder(str(model), passage_max_len=600).passages([seen], batch_size=1)
+        assert torch.equal(vectors, expected)
+    assert not torch.equal(load_embedder(str(model)).queries(["fa"], batch_size=1), expected)
+
+
+def test_evaluate_and_mine_put_the_examples_before_each_query(model, data, tmp_path, monkeypatch):
+    from resumecheck.embedding import embedder, evaluate, mine
+
+    tiny.write_rows(tmp_path / "corpus.jsonl", [{"_id": "p", "text": "ba"}])
+    tiny.write_rows(tmp_path / "queries.jsonl", [{"_id": "q", "text": "fa"}])
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tp\t1\n")
+    seen, encode = [], embedder.encode
+    monkeypatch.setattr(embedder, "encode", lambda *a, **k: (seen.append(list(a[2])), encode(*a, **k))[1])
+    task = ["--examples_for_task", json.dumps(TASK)]
+    files = [
+        f"--{name}={tmp_path / name}.{'tsv' if name == 'qrels' else 'jsonl'}" for name in ("corpus", "queries", "qrels")
+    ]
+    assert evaluate.main(["--model_name_or_path", str(model), *files, *task]) == 0
+    files = [f"--input_file={data}", f"--output_file={tmp_path / 'mined.jsonl'}", f"--embedder_name_or_path={model}"]
+    assert mine.main([*files, *task]) == 0
+    passages, asked_for, mined_for, _ = seen
+    assert passages == ["ba"]
+    assert all(text.startswith("find: ba be\nmatebi bo\n\nseek: da\nmate") for text in (*asked_for, *mined_for))
+    assert len(mined_for) == tiny.ROWS
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nowhere.json", "--examples_for_task nowhere.json: no such file, and no JSON list"),
+        ("[{", "--examples_for_task: not JSON"),
+        ("[]", "--examples_for_task: expected a list of at least one example"),
+        ('[{"query": "ba"}]', "--examples_for_task: example 1: expected texts as `query` and `response`"),
+        (json.dumps(TASK * 9), "--examples_for_task: 10 of 18 examples fit, since 512 of the 600 tokens"),
+    ],
+)
+def test_examples_that_cannot_be_used_are_named(model, given, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_embedder(str(model), given)
+
+
+def test_a_model_that_knows_no_examples_is_given_none(tmp_path):
+    with pytest.raises(UsageError, match="--examples_for_task: the model was trained without examples"):
+        load_embedder(str(tiny.write_decoder(tmp_path / "model")), json.dumps(TASK))
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

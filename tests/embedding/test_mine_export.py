@@ -200,3 +200,27 @@ def test_wrong_usage_of_export_is_one_message(model, tmp_path, capfd):
     assert "sentence-transformers puts prompts before the text" in capfd.readouterr().err
     assert command("export", model_name_or_path=tmp_path, output_dir=tmp_path / "exported") == 2
     assert "no model could be loaded" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("dim", [None, 5])
+def test_the_heads_of_an_m3_are_exported_as_the_linear_layers_that_their_files_are(encoder, data, tmp_path, dim):
+    given = {"unified_finetuning": True, "max_steps": 1, "colbert_dim": dim}
+    assert main(["train", *tiny.train_options(encoder, data, tmp_path / "trained", **given)]) == 0
+    assert command("export", model_name_or_path=tmp_path / "trained", output_dir=tmp_path / "exported") == 0
+    for name, size in (("colbert_linear.pt", dim or 16), ("sparse_linear.pt", 1)):
+        layer = torch.nn.Linear(16, size)  # as whoever loads an M3 makes it
+        layer.load_state_dict(torch.load(tmp_path / "exported" / name, weights_only=True))
+        trained = torch.load(tmp_path / "trained" / name, weights_only=True)
+        assert torch.equal(layer.weight, trained["weight"])
+        assert torch.equal(layer.bias, trained["bias"])
+
+
+def test_half_of_an_m3_is_not_exported(encoder, tmp_path, capfd):
+    directory = tiny.write_encoder(tmp_path / "model")
+    torch.save({"weight": torch.ones(1, 16), "bias": torch.zeros(1)}, directory / "sparse_linear.pt")
+    assert command("export", model_name_or_path=directory, output_dir=tmp_path / "exported") == 2
+    assert "colbert_linear.pt: missing" in capfd.readouterr().err
+    assert not (tmp_path / "exported").exists()
+    plain = tiny.write_encoder(tmp_path / "plain")
+    assert command("export", model_name_or_path=plain, output_dir=tmp_path / "exported") == 0
+    assert not list((tmp_path / "exported").glob("*.pt"))

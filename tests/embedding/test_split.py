@@ -41,9 +41,12 @@ def test_what_is_there_is_not_written_over_unless_asked(encoder, tmp_path, capsy
 @pytest.mark.parametrize(
     ("line", "more", "message"),
     [
-        ('{"query": "ba"}', (), "line 1: expected a JSON object with `query`, `pos`, `neg`"),
-        ('{"query": "ba", "pos": [1]}', (), "line 1: expected texts"),
-        ("{", (), "line 1: expected a JSON object"),
+        ('{"query": "ba"}', (), "rows.jsonl:1: pos: expected at least one text, found none"),
+        ('{"query": "ba", "pos": [1]}', (), "rows.jsonl:1: pos[0]: expected a list of texts, found a number"),
+        ('{"query": "ba", "pos": "da"}', (), "rows.jsonl:1: pos: expected a list of texts, found a text"),
+        ("{", (), "rows.jsonl:1: not JSON"),
+        ("[1]", (), "rows.jsonl:1: expected an object with `query`, `pos` and `neg`, found a list"),
+        ('{"query": "\\ud800", "pos": ["da"]}', (), "rows.jsonl:1: query: half of a surrogate pair"),
         ('{"query": "ba", "pos": ["da"]}', ("--length_list", "5", "3"), "expected rising numbers that begin with 0"),
     ],
 )
@@ -51,3 +54,21 @@ def test_what_cannot_be_used_is_named(encoder, tmp_path, capsys, line, more, mes
     (tmp_path / "rows.jsonl").write_text(line + "\n")
     assert split(encoder, tmp_path / "rows.jsonl", tmp_path / "out", *more) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [b'{"query": "ba"}', b"{", b'{"query": "\xff", "pos": ["da"]}', b'{"query": 1}'])
+def test_a_row_is_refused_in_the_words_of_training(encoder, tmp_path, capsys, line):
+    (tmp_path / "rows.jsonl").write_bytes(b'{"query": "ba", "pos": ["da"], "neg": ["di"]}\n\n' + line)
+    assert split(encoder, tmp_path / "rows.jsonl", tmp_path / "out") == 2
+    said = capsys.readouterr().err.removeprefix("resumecheck split: ")
+    assert f"{tmp_path / 'rows.jsonl'}:3: " in said
+    assert main(["train", *tiny.train_options(encoder, tmp_path / "rows.jsonl", tmp_path / "trained")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_line_is_written_as_it_was_read(encoder, tmp_path):
+    line = b'{"pos": ["d\xc3\xa0"],  "query": "ba", "own": 1}\r\n'
+    (tmp_path / "rows.jsonl").write_bytes(line + line.rstrip())
+    assert split(encoder, tmp_path / "rows.jsonl", tmp_path / "out") == 0
+    (path,) = (tmp_path / "out").iterdir()
+    assert path.read_bytes() == line + line.rstrip() + b"\n"

@@ -47,7 +47,7 @@ def _write_model(directory: Path, seed: int, model, config, **more) -> Path:
         **more,
     )
     model(shape).save_pretrained(directory)
-    BertTokenizerFast(vocab=str(directory / "vocab.txt")).save_pretrained(directory)
+    BertTokenizerFast.from_pretrained(directory).save_pretrained(directory)
     return directory
 
 

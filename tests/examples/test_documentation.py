@@ -11,7 +11,7 @@ import pytest
 
 from resumecheck.report.junit import properties
 from resumecheck.trajectory import Micro, Row
-from resumecheck.verdict import Divergence, Finding, ResumePoint, Verdict
+from resumecheck.verdict import Divergence, Finding, ResumePoint, Settings, Verdict
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_every_field_of_a_row_is_described():
 
 def test_every_member_of_the_verdict_is_described():
     page = (ROOT / "docs" / "verdict.md").read_text(encoding="utf-8")
-    for fact in (Verdict, ResumePoint, Divergence, Finding):
+    for fact in (Verdict, ResumePoint, Divergence, Finding, Settings):
         for field in dataclasses.fields(fact):
             assert f"`{field.name}`" in page
 

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from verdicts import make_verdict, resume_point
 
-from resumecheck.verdict import SCHEMA_VERSION, Divergence, Finding, ResumePoint, StepPair, Verdict
+from resumecheck.verdict import SCHEMA_VERSION, Divergence, Finding, ResumePoint, Settings, StepPair, Verdict
 
 SCHEMA = json.loads((files("resumecheck") / "schema" / f"verdict-{SCHEMA_VERSION}.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -17,6 +17,7 @@ DEFINITIONS = {
     Divergence: SCHEMA["$defs"]["divergence"],
     Finding: SCHEMA["$defs"]["finding"],
     StepPair: SCHEMA["$defs"]["step_pair"],
+    Settings: SCHEMA["$defs"]["settings"],
 }
 
 

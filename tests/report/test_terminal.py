@@ -1,11 +1,12 @@
 import dataclasses
 import io
 
+import pytest
 from rich.console import Console
 from verdicts import equivalent_point, make_verdict, resume_point
 
 from resumecheck.report.terminal import WIDTH, explanation, headline, render
-from resumecheck.verdict import Finding
+from resumecheck.verdict import Finding, Settings
 
 
 def rendered(verdict):
@@ -72,6 +73,45 @@ def test_what_was_not_checked_and_the_points_that_passed_are_said(diverged):
 def test_the_command_that_reproduces_names_the_first_failed_point(diverged):
     assert "resumecheck verify train.py:build --steps 12 --at 4" in explanation(diverged)
     assert "--tolerance ulp:4" in explanation(dataclasses.replace(diverged, tolerance="ulp:4"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Settings(horizon="next"), "--at 4 --horizon next"),
+        (Settings(interrupt="sigkill"), "--at 4 --interrupt sigkill"),
+        (Settings(twice=True), "--at 4 --twice"),
+        (
+            Settings(on_resume={"dataloader_num_workers": "2", "seed": "1"}),
+            "--at 4 --on-resume dataloader_num_workers=2 --on-resume seed=1",
+        ),
+        (Settings(), "--at 4"),
+    ],
+    ids=str,
+)
+def test_the_command_that_reproduces_has_every_option_of_the_check(diverged, settings, words):
+    text = explanation(dataclasses.replace(diverged, settings=settings))
+    assert text.endswith(f"reproduce   resumecheck verify train.py:build --steps 12 {words}")
+
+
+def test_a_point_that_was_compared_up_to_the_next_is_repeated_with_the_next():
+    verdict = make_verdict(
+        "diverged", resume_point(4, horizon="next"), equivalent_point(9), settings=Settings(horizon="next")
+    )
+    assert "--at 4,9 --horizon next" in explanation(verdict)
+
+
+@pytest.mark.parametrize(("checkpoint", "option"), [("checkpoint-{step}", ""), ("last.pt", "--checkpoint last.pt ")])
+def test_the_check_of_a_command_is_repeated_by_its_command(diverged, checkpoint, option):
+    words = ("python", "train.py", "--out", "{out}")
+    settings = Settings(
+        interrupt="sigkill", command=words, resume_option="--resume {checkpoint}", checkpoint=checkpoint
+    )
+    text = explanation(dataclasses.replace(diverged, target="python train.py --out {out}", settings=settings))
+    assert text.endswith(
+        "reproduce   resumecheck verify --at 4 --interrupt sigkill --resume-option '--resume {checkpoint}' "
+        f"{option}-- python train.py --out {{out}}"
+    )
 
 
 def test_a_closure_has_no_command_and_a_test_gives_its_own(diverged):

@@ -33,6 +33,7 @@ NOT_CONFIRMED = {
     "slow_weights_in_attribute": "the weights are in a dictionary by parameter, which has no path in another process",
     "teacher_copied_when_training_starts": "a module is not copied",
     "generator_object": "a generator object cannot be copied",
+    "zip_of_generators": "a generator object cannot be copied",
     "cache_of_prototypes": "what an lru_cache holds cannot be put back",
     "scratch_file": _OUTSIDE,
     "file_beside_the_checkpoints": _OUTSIDE,

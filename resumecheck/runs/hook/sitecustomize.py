@@ -9,6 +9,7 @@ RESUMECHECK_SNAPSHOTS and RESUMECHECK_KILL name steps after which the output dir
 from __future__ import annotations
 
 import atexit
+import gc
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -33,6 +34,9 @@ class Record:
         self.directory = directory
         self.step = 0
         self.optimizer: Any = None
+        self.models: list[Any] = []
+        self.schedulers: list[Any] = []
+        self.scalers: list[Any] = []
         self.batches: list[Any] = []
         self.losses: list[float] = []
         self.snapshots = {int(step) for step in os.environ.get("RESUMECHECK_SNAPSHOTS", "").split(",") if step}
@@ -69,6 +73,7 @@ class Record:
             return
         if self.optimizer is None:
             self.optimizer = weakref.ref(optimizer)
+            self.look_around(optimizer)
         if self.optimizer() is not optimizer:
             return
         done = self.step + int(os.environ.get("RESUMECHECK_FROM", "0"))
@@ -77,8 +82,11 @@ class Record:
         if done == self.kill:
             os.kill(self.process, signal.SIGKILL)
         self.step += 1
+        names = self.names()
         gradients = {
-            name: self.digest(parameter.grad) for name, parameter in named(optimizer) if parameter.grad is not None
+            names.get(id(parameter), place): self.digest(parameter.grad)
+            for place, parameter in named(optimizer)
+            if parameter.grad is not None
         }
         facts: dict[str, Any] = {"step": done + 1, "lr": [float(group["lr"]) for group in optimizer.param_groups]}
         facts |= {"batches": self.batches, "losses": self.losses, "streams": self.streams(), "gradients": gradients}
@@ -96,23 +104,72 @@ class Record:
         with open(os.path.join(self.directory, f"rows-{self.process}.jsonl"), "a", encoding="utf-8") as rows:
             rows.write(json.dumps(facts) + "\n")
 
+    def look_around(self, optimizer: Any) -> None:
+        """What belongs to the optimizer among all objects: models that it trains, schedules and gradient scalers."""
+        torch = self.torch
+        trained = {id(parameter) for _, parameter in named(optimizer)}
+        models: list[Any] = []
+        scaler = getattr(getattr(torch, "amp", None), "GradScaler", ())
+        for each in gc.get_objects():
+            kind = type(each)  # not isinstance: that asks proxies, which may import what they stand for
+            if issubclass(kind, torch.nn.Module):
+                if any(id(parameter) in trained for parameter in each.parameters()):
+                    models.append(each)
+            elif issubclass(kind, torch.optim.lr_scheduler.LRScheduler):
+                if getattr(each, "optimizer", None) is optimizer:
+                    self.schedulers.append(weakref.ref(each))
+            elif issubclass(kind, scaler):
+                self.scalers.append(weakref.ref(each))
+        inner = {id(part) for model in models for part in model.modules() if part is not model}
+        self.models = [weakref.ref(model) for model in models if id(model) not in inner]
+
     # --- digests ----------------------------------------------------------------------------------------------------
 
     def state(self, optimizer: Any) -> dict[str, dict[str, str]]:
-        """Weights and the optimizer's state by position, as component -> quantity|name -> digest."""
-        found: dict[str, dict[str, str]] = {"weights": {}, "optimizer-moments": {}, "optimizer-step": {}}
-        for name, parameter in named(optimizer):
+        """Weights, buffers and the optimizer's state by name, as component -> quantity|name -> digest."""
+        found: dict[str, dict[str, str]] = {name: {} for name in ("weights", "buffers")}
+        found |= {name: {} for name in ("optimizer-moments", "optimizer-step", "optimizer-hyperparameters")}
+        names = self.names()
+        for place, parameter in named(optimizer):
+            name = names.get(id(parameter), place)
             found["weights"][f"parameter|{name}"] = self.digest(parameter)
             for quantity, value in optimizer.state.get(parameter, {}).items():
                 component = "optimizer-step" if quantity == "step" else "optimizer-moments"
                 found[component][f"{quantity}|{name}"] = self.digest(value)
-        options: dict[str, str] = {}
-        found["optimizer-hyperparameters"] = options
+        for start, model in self.live_models():
+            hidden = {
+                f"{inside}.{name}" if inside else name
+                for inside, module in model.named_modules()
+                for name in getattr(module, "_non_persistent_buffers_set", ())
+            }
+            for name, buffer in model.named_buffers():
+                kind = "non-persistent buffer" if name in hidden else "buffer"
+                found["buffers"][f"{kind}|{start}{name}"] = self.digest(buffer)
         for index, group in enumerate(optimizer.param_groups):
             for option, value in group.items():
                 if option not in ("params", "lr", "initial_lr"):
-                    options[f"{option}|group {index}"] = f"={value!r}"
+                    found["optimizer-hyperparameters"][f"{option}|group {index}"] = f"={value!r}"
+        for component, holders in (("lr-scheduler", self.schedulers), ("grad-scaler", self.scalers)):
+            states = [holder().state_dict() for holder in holders if holder() is not None]
+            for index, state in enumerate(states):
+                for name, value in state.items():
+                    if plain(value):
+                        key = f"{name}|{name}" if len(states) == 1 else f"{name}|[{index}].{name}"
+                        found.setdefault(component, {})[key] = f"={value!r}"
         return found
+
+    def live_models(self) -> list[tuple[str, Any]]:
+        """The models that are trained, and how the names of their tensors begin."""
+        models = [model() for model in self.models if model() is not None]
+        return [("" if len(models) == 1 else f"[{index}].", model) for index, model in enumerate(models)]
+
+    def names(self) -> dict[int, str]:
+        """The id of each parameter of a model -> its name."""
+        names: dict[int, str] = {}
+        for start, model in self.live_models():
+            for name, parameter in model.named_parameters():
+                names.setdefault(id(parameter), start + name)
+        return names
 
     def streams(self) -> dict[str, str]:
         """The random streams, where the process has them."""
@@ -163,10 +220,19 @@ class Record:
 
 
 def named(optimizer: Any) -> Iterator[tuple[str, Any]]:
-    """The parameters of an optimizer by their place in it: it knows no names."""
+    """The parameters of an optimizer by their place in it, which is their name where no model has them."""
     for index, group in enumerate(optimizer.param_groups):
         for position, parameter in enumerate(group["params"]):
             yield f"param_groups[{index}].params[{position}]", parameter
+
+
+def plain(value: Any) -> bool:
+    """Numbers and texts, and lists and mappings of such: what says the same in every process."""
+    if isinstance(value, list | tuple):
+        return all(plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(plain(item) for pair in value.items() for item in pair)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def hashed(content: bytes) -> str:

@@ -1,17 +1,24 @@
 """The census finds a value wherever Python can hide it, and a unit can be put back."""
 
+import array
 import collections
+import ctypes
+import datetime
+import decimal
 import enum
 import functools
 import itertools
 import pickle
+import queue
 import random
+import re
+import types
 
 import numpy as np
 import pytest
 import torch
 
-from resumecheck.state.census import take_census
+from resumecheck.state.walk import take_census
 
 MODULE_COUNT = {"n": 0}
 
@@ -129,6 +136,16 @@ MECHANISMS = {
     "generator": lambda: Holder(generator_frame(), lambda g: next(g) and None),
     "list iterator": lambda: Holder(iter([1, 2, 3]), lambda i: next(i) and None),
     "itertools count": lambda: Holder(itertools.count(), lambda c: next(c) and None),
+    "decimal": lambda: Holder(decimal.Decimal("1.5"), lambda x: x * 2),
+    "date": lambda: Holder(datetime.datetime(2020, 1, 1), lambda day: day + datetime.timedelta(days=1)),
+    "C integer": lambda: Holder(ctypes.c_int(1), lambda number: setattr(number, "value", number.value + 1)),
+    "compact array": lambda: Holder(array.array("d", [0.5]), lambda items: items.append(1)),
+    "pattern": lambda: Holder(re.compile("a"), lambda pattern: re.compile(pattern.pattern + "b")),
+    "view of memory": lambda: Holder(memoryview(bytearray(2)), lambda view: view.__setitem__(0, view[0] + 1)),
+    "mapping proxy": lambda: Holder(types.MappingProxyType({"n": CountsInSlot()}), lambda held: held["n"].step()),
+    "zip of generators": lambda: Holder(zip(numbers(), numbers(), strict=True), lambda pairs: next(pairs) and None),
+    "map over an iterator": lambda: Holder(map(abs, itertools.count(1)), lambda items: next(items) and None),
+    "bound method of a built-in": lambda: Holder(iter([1, 2, 3]).__next__, lambda following: following() and None),
     "partial": lambda: Holder(functools.partial(print, collections.deque()), lambda p: p.args[0].append(1)),
 }
 
@@ -146,7 +163,8 @@ def test_a_change_is_seen_wherever_it_is_held(mechanism):
 
 RESTORABLE = [
     "attribute", "list", "dict", "deque", "set", "tensor", "array", "enum", "torch generator", "numpy generator",
-    "numpy random state", "python random", "closure", "slot", "class attribute", "function attribute",
+    "numpy random state", "python random", "decimal", "date", "C integer", "compact array", "closure", "slot",
+    "class attribute", "function attribute",
 ]  # fmt: skip
 
 
@@ -245,6 +263,11 @@ class Vanished:
     @property
     def __class__(self):
         raise ReferenceError("the object is gone")
+
+
+def test_what_cannot_be_pickled_is_left_out_and_said():
+    census = take_census({"root": Holder(iter(queue.SimpleQueue().get, None), None)})
+    assert [path for path in census.left_out if path.startswith("root")]
 
 
 def test_what_cannot_be_read_is_left_out_and_the_rest_is_read():
