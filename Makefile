@@ -3,12 +3,13 @@
 # make test    lint, types and all tests
 # make quick   lint, types and the fast tests (under 3 minutes)
 # make docs    the site of the pages in docs/, into build/site; a warning is an error
+# make pages   run every command of the tutorial and the guides, and compare what they print (10 minutes)
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: env verify test quick docs lint format clean
+.PHONY: env verify test quick docs pages lint format clean
 
 env: $(STAMP)
 
@@ -37,6 +38,9 @@ quick: lint
 
 docs: env
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pages: env
+	$(BIN)/python tests/examples/pages.py docs/tutorial.md docs/how-to/*.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache

@@ -146,6 +146,9 @@ def _actions(parser: argparse.ArgumentParser, only: set[str] | None = None) -> I
             text += f"; one of {', '.join(str(choice) for choice in action.choices)}"
         if action.required and action.option_strings:
             text += " (required)"
+        elif "default" not in text and action.default not in (None, False, [], argparse.SUPPRESS):
+            default = action.default if isinstance(action.default, list) else [action.default]
+            text += f" (default: {' '.join(str(value) for value in default)})"
         takes_value = action.nargs != 0 and action.option_strings
         metavar = action.metavar or action.dest.upper()
         name = action.option_strings[0] if action.option_strings else str(metavar)

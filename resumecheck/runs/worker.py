@@ -82,6 +82,7 @@ def _freshen() -> None:
     torch.set_num_threads(1)
     random.seed()
     np.random.seed()
+    torch.default_generator.seed()  # else all runs of one server begin with the same draws, and chance looks like order
 
 
 class _Run:

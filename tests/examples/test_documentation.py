@@ -47,7 +47,7 @@ SHOWN = [
     ("dict#7fe45cf9803aab53\n", "dict#751f5cad167514db\n", True),
     ("torch 2.13.0+cpu; 8 steps\n", "torch 2.14.1; 8 steps\n", True),
     ("torch 2.13.0+cpu; 8 steps\n", "torch 2.14.1; 9 steps\n", False),
-    ("0.000733, 12296 ulp\n", "0.000734, 12297 ulp\n", True),
+    ("0.000733, 12,296 ulp\n", "0.000734, 997 ulp\n", True),
     ("model.safetensors  92000  whole  the weights\n", "model.safetensors  92008  whole  the weights\n", True),
     ("model.safetensors  92000  whole  the weights\n", "model.safetensors  92000  damaged  the weights\n", False),
     ("EQUIVALENT  a\n", "DIVERGED  a\n", False),
@@ -97,6 +97,12 @@ def test_commands_in_the_pages_are_commands():
         for block in pages.blocks(page, "console"):
             for command in re.findall(r"^\$ resumecheck (\w+)", block.text, flags=re.MULTILINE):
                 assert f"    {command} " in known.stdout
+
+
+def test_python_in_the_pages_is_python():
+    for page in (ROOT / "docs").rglob("*.md"):
+        for block in pages.blocks(page.read_text(encoding="utf-8"), "python"):
+            compile(block.text, f"{page.name}: {block.title}", "exec")
 
 
 def test_options_in_the_readme_are_options():

@@ -21,7 +21,6 @@ def fails_on_resume(output_dir):
 
 
 def unseeded(output_dir):
-    torch.seed()
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     return make_trainer(
         output_dir, model=BertForSequenceClassification(BertConfig(vocab_size=64, num_labels=3, **shape))
