@@ -15,7 +15,8 @@ from typing import Any
 from resumecheck.errors import ResumeDivergence, TargetError, UsageError
 from resumecheck.evidence import Evidence, gather
 from resumecheck.options import INTERRUPTS, parse_horizon
-from resumecheck.runs.bench import REFERENCE_SEED, SOURCE_SEED, Bench, Experiment, Run, require_complete
+from resumecheck.reference_cache import ReferenceCache, uninterrupted
+from resumecheck.runs.bench import Bench, Experiment, Run, require_complete
 from resumecheck.runs.pool import Progress
 from resumecheck.runs.target import Target, find_target
 from resumecheck.trajectory import Trajectory
@@ -37,6 +38,7 @@ class Workbench:
     """
 
     def __init__(self, *, keep: Path | None = None, jobs: int | None = None, progress: Progress | None = None) -> None:
+        self.cache: ReferenceCache | None = None  # May be set, to take reference runs from other sessions.
         self.bench = Bench(keep=keep, jobs=jobs, progress=progress)
         self._judged: tuple[Run, Run, Any] | None = None
 
@@ -123,12 +125,8 @@ class Workbench:
         from resumecheck.diagnose.point import Judge
 
         bench = self.bench
-        bench.pool.warm(REFERENCE_SEED, SOURCE_SEED)
-        pending = bench.threads.submit(bench.reference, experiment)
-        source = bench.source(experiment)
-        reference = pending.result()
-        require_complete(reference)
-        require_complete(source)
+        made = uninterrupted(bench, experiment, self.cache)
+        reference, source = made.reference, made.source
         checked_points(experiment.points, last := reference.trajectory.last_step)
         judgement = judge_source(bench, experiment, reference, source, tolerance)
         judge = Judge(bench, experiment, reference, source, judgement, tolerance)
@@ -156,6 +154,7 @@ class Workbench:
             resume_points=tuple(points),
             findings=(judgement.finding,) if judgement.finding is not None and not judgement.repeats else (),
             notes=(
+                *made.notes,
                 *_notes(experiment, reference, source, points, tolerance.bitwise),
                 *_log_notes(judge.logged if tolerance.bitwise else ()),
                 *_noise_notes(judgement.spread),

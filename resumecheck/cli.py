@@ -19,13 +19,11 @@ from resumecheck.errors import ResumecheckError, TargetError, UsageError
 from resumecheck.options import CHECK, read_options
 from resumecheck.repro import command as repro
 from resumecheck.verdict import EXIT_STATUS, Verdict
+from resumecheck.zoo import command as zoo
 
 USAGE_STATUS = 2
 DEFECT_STATUS = 70  # EX_SOFTWARE of sysexits.h: what fails inside resumecheck must not look like a verdict
 INTERRUPTED_STATUS, TERMINATED_STATUS = 130, 143
-
-#: A workbench keeps the records of its runs until it is closed: about 40 MB for each specimen.
-SPECIMENS_A_WORKBENCH = 20
 
 #: Commands of the embedding trainer, which read their own options: name -> (help, module).
 TRAINER_COMMANDS = {
@@ -55,15 +53,6 @@ examples:
   resumecheck verify train.py:build --steps 12 --at 4,9 --json verdict.json
   resumecheck verify my_project.training:build --at every --horizon next
   resumecheck verify --at 4,9 --resume-option "--resume {checkpoint}" -- python train.py --out {out}
-"""
-_ZOO_DESCRIPTION = """\
-Check every specimen of the zoo: small training set-ups, each of which loses one state in a way that is known, most of
-them from public bug reports, and for each a clean twin that loses nothing. The table says for each specimen whether the
-mutant is detected, which component is blamed first, whether that is confirmed, and whether the twin is left alone."""
-_ZOO_EXAMPLES = """\
-examples:
-  resumecheck zoo
-  resumecheck zoo lr-scheduler moments_rounded_to_bf16 --json zoo.json
 """
 _EXPLAIN_DESCRIPTION = """\
 Say what a finding means, how it comes about and what to do, with code that loses the state and the same code mended.
@@ -205,39 +194,6 @@ def _verify_command(options: argparse.Namespace, settings: dict[str, Any], show:
     return verify_command(command, keep=options.keep, progress=show, **known)
 
 
-def _zoo(options: argparse.Namespace) -> int:
-    from resumecheck.report import json_file
-    from resumecheck.zoo import run
-
-    specimens = run.choose(options.names)
-    if options.json is not None:
-        json_file.check_writable(options.json)
-
-    from rich.console import Console
-
-    from resumecheck.check import Workbench
-    from resumecheck.report import terminal
-
-    results: list[run.Result] = []
-    for start in range(0, len(specimens), SPECIMENS_A_WORKBENCH):
-        with Workbench() as workbench:
-            for result in run.run(specimens[start : start + SPECIMENS_A_WORKBENCH], workbench):
-                results.append(result)
-                told = f"{len(results)} of {len(specimens)}: {run.line(result)}"
-                print(f"resumecheck: {told}", file=sys.stderr, flush=True)
-    report = run.Report(tuple(results))
-    if options.json is not None:
-        json_file.write(report, options.json)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=terminal.WIDTH + 60)
-    console.print(run.table(report.results))
-    for remark in run.remarks(report.results):
-        console.print(f"\n{remark}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"\n{report.summary()}", markup=False, highlight=False, soft_wrap=True)
-    return EXIT_STATUS["equivalent"] if report.well_judged else EXIT_STATUS["diverged"]
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from resumecheck.report import json_file
 
@@ -355,19 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--keep", type=Path, metavar="DIR", help="keep the recorded runs and checkpoints in DIR")
 
-    zoo = commands.add_parser(
-        "zoo",
-        help="let the check prove itself on known ways to lose state",
-        description=_ZOO_DESCRIPTION,
-        epilog=f"{_ZOO_EXAMPLES}\nexit status: 0 where every mutant is detected and no twin blamed, else 1",
-        **raw,
-    )
-    zoo.set_defaults(run=_zoo)
-    zoo.add_argument(
-        "names", metavar="NAME", nargs="*", help="a specimen, or a component for all that lose it (default: all)"
-    )
-    zoo.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
-
+    zoo.add_parser(commands, **raw)
     doctor = commands.add_parser(
         "doctor",
         help="what is in a checkpoint, what is missing, what a resume would lose",

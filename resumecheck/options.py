@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from resumecheck.compare.tolerance import parse_tolerance
 from resumecheck.errors import UsageError
 
 HORIZONS = ("end", "next")
@@ -84,6 +83,8 @@ def parse_tolerance_text(text: str) -> str:
     """
     if not isinstance(text, str):
         raise UsageError(f"tolerance: {text!r} is not text; give bitwise, noise, ulp:N or close:RTOL,ATOL")
+    from resumecheck.compare.tolerance import parse_tolerance
+
     parse_tolerance(text)
     return text
 
@@ -302,5 +303,12 @@ PLUGIN: tuple[PluginOption, ...] = (
         "DIR_OR_FILE",
         "write reports as HTML: a page for each check into a directory, or all into one file that ends in .html "
         "(default: none)",
+    ),
+    PluginOption(
+        "--resumecheck-cache",
+        "resumecheck_cache",
+        "DIR",
+        "keep reference runs in DIR for other sessions; one is used where files, arguments, versions and environment "
+        "are the same and the source run equals it bit for bit, and the report says so (default: none is kept)",
     ),
 )

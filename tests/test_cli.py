@@ -89,6 +89,7 @@ class TestHelp:
             "verify",
             "zoo",
             "explain",
+            "repro",
             "train",
             "evaluate",
             "mine",
@@ -311,6 +312,7 @@ class TestVerdicts:
         assert out.startswith("EQUIVALENT  masked_words:build_keyed")
         assert "::" not in out
         assert any((project / "kept").rglob("steps.jsonl"))
+        assert (project / "kept" / "verdict.json").read_text() == (project / "verdict.json").read_text()
         data = json.loads((project / "verdict.json").read_text(encoding="utf-8"))
         jsonschema.validate(data, SCHEMA)
         assert [point["step"] for point in data["resume_points"]] == [1, 2, 3]

@@ -99,6 +99,7 @@ def _values(path: Path) -> dict[tuple[str, str], tuple[str, bool]]:
         return {("counters", f"line {number}"): (line[:200], False) for number, line in enumerate(lines, start=1)}
     found: dict[tuple[str, str], tuple[str, bool]] = {}
     for (component, quantity, name), value in read_file_values(path).items():
-        shown = f"{name} {quantity}" if component.startswith("optimizer-") else name
+        # An optimizer's own file names a value by its parameter, and what it is of it apart.
+        shown = f"{name} {quantity}" if component.startswith("optimizer-") and quantity != path.name else name
         found[component, shown] = (digest(value.load()), value.effect)
     return found

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
-from typing import Any
 
-import torch
-
-from resumecheck.adapters.trace import Place, first_place
 from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compare, first_effect, without
 from resumecheck.compare.tensors import compare_ends
 from resumecheck.compare.tolerance import Tolerance
 from resumecheck.diagnose.confirm import Blame, Left, confirm
-from resumecheck.diagnose.data import DATA, Samples, indices_tell, read_samples
+from resumecheck.diagnose.data import DATA
 from resumecheck.diagnose.determinism import BITWISE, Judgement
 from resumecheck.diagnose.divergence import (
     changed_arguments,
-    divergence_of,
     saving_divergence,
     steps_around,
     with_distance,
-    with_float_distance,
-    with_tensor_distance,
 )
 from resumecheck.diagnose.findings import finding
+from resumecheck.diagnose.repetitions import Repetitions
 from resumecheck.diagnose.spread import outside_spread
 from resumecheck.diagnose.suspects import (
     Hidden,
@@ -62,6 +56,11 @@ class Judge:
     def last_step(self) -> int:
         """Where the uninterrupted run ends."""
         return self.reference.trajectory.last_step
+
+    @property
+    def repeat(self) -> Repetitions:
+        """Runs that are made once more where one did not record enough."""
+        return Repetitions(self.bench, self.experiment, self.source)
 
     def judge(self, point: int, horizon: str, until: int) -> ResumePoint:
         """Resume from `point` and compare up to step `until`."""
@@ -220,9 +219,9 @@ class Judge:
     ) -> tuple[Divergence, tuple[Finding, ...]]:
         got = resumed.trajectory
         hidden = self._hidden(point, resumed)
-        samples = self._samples(point, differences, expected, got)
+        samples = self.repeat.samples(point, differences, expected, got)
         suspects = find_suspects(differences, hidden, expected.trajectory, got, point, samples)
-        donor = self._donor(point)
+        donor = self.repeat.donor(point)
         restarted = got.first_step != point
         blames = (
             confirm(suspects, lambda chosen: self._trial(point, resumed, expected, donor, chosen, until))
@@ -234,14 +233,14 @@ class Judge:
             blames.insert(0, Blame(Suspect("counters", counters), "suspected"))
         shown = _first_shown(differences, effect)
         root = blames[0].suspect.difference if blames and blames[0].suspect.difference is not None else shown
-        divergence = self._measured(point, root, donor, until)
+        divergence = self.repeat.measured(point, root, donor, until)
         if restarted:
             divergence = Divergence(
                 point + 1, "state-after-loading", "counters", "counter", "global_step", point, got.first_step
             )
         elif blames:
             divergence = dataclasses.replace(divergence, component=blames[0].suspect.component)
-        inside = self._inside(point, effect, until) if _unexplained(blames) else None
+        inside = self.repeat.inside(point, effect, until) if _unexplained(blames) else None
         findings = [
             finding(
                 blame.suspect.component,
@@ -273,38 +272,8 @@ class Judge:
         detail = f"the checkpoint of step {point} has no {' and no '.join(names)}, where loading looks for {held}"
         return [finding("checkpoint-files", blame.status, detail, paths=names)]
 
-    def _inside(self, point: int, effect: Difference, until: int) -> Place | None:
-        """Where inside the step the runs part, from repetitions that trace every module."""
-        step = effect.step
-        if effect.rung not in ("loss", "gradients", "state-after-step") or step > until:
-            return None
-        theirs = self.bench.source(self.experiment, trace_at=(step,))
-        ours = self.bench.resumed(
-            self.experiment, self.source, point, stop=min(step, until), label="traced", trace_at=(step,)
-        )
-        place = first_place(theirs.directory / f"trace-{step}.json", ours.directory / f"trace-{step}.json")
-        if effect.rung == "loss" and (place is None or place.direction == "backward"):
-            return Place("loss", "the loss", "")
-        return place
-
     def _hidden(self, point: int, resumed: Run) -> list[Hidden]:
         return find_hidden(self.reference.directory, self.source.directory, resumed.directory, point)
-
-    def _samples(self, point: int, differences: list[Difference], expected: Run, got: Trajectory) -> Samples | None:
-        """The samples of both runs by content, where data differs and its indices do not tell how."""
-        step = next((difference.step for difference in differences if difference.component in DATA), None)
-        if step is None or indices_tell(step, expected.trajectory, got):
-            return None
-        theirs = self.bench.source(self.experiment, samples=True)
-        ours = self.bench.resumed(
-            self.experiment, self.source, point, stop=step, label="to see its samples", samples=True
-        )
-        due, here = read_samples(theirs.directory), read_samples(ours.directory)
-        return Samples(due, here) if due is not None and here is not None else None
-
-    def _donor(self, point: int) -> Run:
-        """The source run once more, storing its live state at the resume point and its batches after it."""
-        return self.bench.source(self.experiment, live_at=(point,), batches_after=point)
 
     def _trial(
         self, point: int, resumed: Run, expected: Run, donor: Run, chosen: list[Suspect], until: int
@@ -333,32 +302,6 @@ class Judge:
             suspects=tuple(find_suspects(left, [], expected.trajectory, run.trajectory, point)),
             idle=_by_value(chosen) and not run.trajectory.facts.get("not_transplanted") and _same_steps(resumed, run),
         )
-
-    def _measured(self, point: int, root: Difference, donor: Run, until: int) -> Divergence:
-        """The divergence with how far the first tensor is apart, from a repetition that stores it."""
-        divergence = divergence_of(root)
-        if "#" not in str(root.expected) or not root.keys or not donor.complete:
-            return with_float_distance(divergence)
-        step = point if root.rung == "state-after-loading" else root.step
-        gradient = root.rung == "gradients"
-        if root.component in DATA or root.rung in ("sample-ids", "batch-content", "random-streams"):
-            return divergence
-        keys = root.keys[:1]
-        wanted: dict[str, Any] = (
-            {"gradients": {step: (root.name,)}} if gradient else {"tensors": {step: tuple(_storage_keys(root, keys))}}
-        )
-        theirs = self.bench.source(self.experiment, **wanted)
-        stop = min(max(step, point + 1), until)
-        ours = self.bench.resumed(self.experiment, self.source, point, stop=stop, label="to measure", **wanted)
-        file = f"gradients-{step}.pt" if gradient else f"tensors-{step}.pt"
-        pair = [run.directory / file for run in (theirs, ours)]
-        if not all(path.exists() for path in pair):
-            return divergence
-        stored = [torch.load(path, weights_only=True) for path in pair]
-        key = next((key for key in stored[0] if key in stored[1]), None)
-        if key is None or not isinstance(stored[0][key], torch.Tensor):
-            return divergence
-        return with_tensor_distance(divergence, stored[0][key], stored[1][key])
 
     def _still_hidden(self, point: int, until: int, resumed: Run) -> tuple[Finding, ...]:
         """Hidden state that still differs at the next resume point: it may act later."""
@@ -424,13 +367,3 @@ def second_point(point: int, last: int) -> int:
 def _unexplained(blames: list[Blame]) -> bool:
     """Whether the first blame is hidden state, or none: then the place inside the step is worth a look."""
     return not blames or bool(blames[0].suspect.hidden)
-
-
-def _storage_keys(root: Difference, keys: tuple[str, ...]) -> list[str]:
-    """Keys under which the recorder stores leaves; a dtype difference may belong to any component."""
-    components = (
-        ("weights", "buffers", "loss-parameters", "optimizer-moments", "optimizer-step")
-        if root.component == "dtype"
-        else (root.component,)
-    )
-    return [f"{component}|{key}" for component in components for key in keys]

@@ -16,7 +16,7 @@ import pytest
 
 from resumecheck.errors import ResumecheckError, UsageError
 from resumecheck.options import NAMES
-from resumecheck.plugin import groups, settings
+from resumecheck.plugin import settings
 
 if TYPE_CHECKING:
     from resumecheck.trajectory import Trajectory
@@ -98,13 +98,19 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         if not settings.enabled(config):
             item.add_marker(pytest.mark.skip(reason=settings.SKIPPED))
         elif config.pluginmanager.hasplugin("xdist"):
+            from resumecheck.plugin import groups
+
             groups.mark(item)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_finish(session: pytest.Session) -> Generator[None, None, None]:
     """Tell pytest-xdist which items share a check."""
-    with groups.told_by_name(session.config, session.items):
+    if not getattr(session.config.option, "loadgroup", False):
+        return (yield)
+    from resumecheck.plugin import groups
+
+    with groups.told_by_name(session.items):
         return (yield)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,12 +24,17 @@ class Checks:
 
     Args:
         with_evidence: whether a page will show what the runs recorded.
+        cache: a directory of reference runs of other sessions.
     """
 
-    def __init__(self, *, with_evidence: bool) -> None:
+    def __init__(self, *, with_evidence: bool, cache: Path | None) -> None:
         from resumecheck.check import Workbench
 
         self.workbench: Workbench = Workbench()
+        if cache is not None:
+            from resumecheck.reference_cache import ReferenceCache
+
+            self.workbench.cache = ReferenceCache(cache)
         self._with_evidence = with_evidence
         self._shared: dict[Any, tuple[Verdict, Evidence | None] | ResumecheckError] = {}
 
@@ -58,7 +64,10 @@ def checks(config: pytest.Config) -> Checks:
     """The checks of this pytest process; skips the test that asks for them where nothing is to be trained."""
     skip_without_the_option(config)
     if _CHECKS not in config.stash:
-        config.stash[_CHECKS] = Checks(with_evidence=settings.path_option(config, "resumecheck_html") is not None)
+        config.stash[_CHECKS] = Checks(
+            with_evidence=settings.path_option(config, "resumecheck_html") is not None,
+            cache=settings.path_option(config, "resumecheck_cache"),
+        )
     return config.stash[_CHECKS]
 
 

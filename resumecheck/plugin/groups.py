@@ -21,15 +21,12 @@ def mark(item: Any) -> None:
 
 
 @contextlib.contextmanager
-def told_by_name(config: pytest.Config, items: Iterable[Any]) -> Generator[None]:
+def told_by_name(items: Iterable[Any]) -> Generator[None]:
     """Within: the names of marked items end with `@group`, which is what pytest-xdist goes by.
 
     pytest-xdist 3.8 renames the items itself, but in a way that pytest 9.2 does not see. Here they get their own names
     back, so that a report, `--lf` and the command that repeats a test know nothing of the group.
     """
-    if not getattr(config.option, "loadgroup", False):
-        yield
-        return
     names: dict[Any, Any] = {}
     for item in items:
         marker = item.get_closest_marker("xdist_group")

@@ -34,8 +34,7 @@ def register(parser: pytest.Parser) -> None:
             form = {"metavar": option.metavar, "action": "append" if option.kind == "list" else "store"}
         group.addoption(option.flag, default=None, help=option.help, **form)
         kind = {"text": "string", "flag": "bool", "list": "linelist"}[option.kind]
-        text = f"as {option.flag}, which wins: {option.help}"
-        parser.addini(option.ini, text, type=kind, default=_DEFAULT[option.kind])
+        parser.addini(option.ini, f"as {option.flag}, which wins", type=kind, default=_DEFAULT[option.kind])
 
 
 def read_run(config: pytest.Config) -> None:

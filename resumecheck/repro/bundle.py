@@ -125,6 +125,8 @@ def make_smaller(bundle: Bundle, recipe: Recipe, name: str = "reduced") -> Bundl
     if recipe.arguments:
         text = text.replace("\n\n\ndef build", f"\nARGUMENTS = {dict(recipe.arguments)!r}\n\n\ndef build", 1)
     file = os.path.normpath(os.path.join(bundle.home, f"{name}.py"))
+    if file in bundle.files:
+        return make_smaller(bundle, recipe, f"{name}_")
     return dataclasses.replace(bundle, target=f"{name}.py:build", files={file: text.encode(), **bundle.files})
 
 
@@ -225,10 +227,12 @@ def _data(files: Iterable[Path], tops: list[Path], names: dict[Path, str]) -> tu
     for path in sorted(files):
         file = path.resolve()
         inside = any(file.is_relative_to(top) for top in tops)
-        if inside and any(part.startswith(".") for part in Path(_place(file, names)).parts):
-            continue  # .git and the like: tools look there, no training depends on it
+        parts = Path(_place(file, names)).parts if inside else ()
+        if ".git" in parts:
+            continue  # Tools look there, no training depends on it.
+        hidden = any(part.startswith(".") for part in parts)  # `.env` and its like hold secrets.
         room = LARGEST_DATA - sum(map(len, embedded.values()))
-        if inside and file.stat().st_size <= min(LARGEST_FILE, room):
+        if inside and not hidden and file.stat().st_size <= min(LARGEST_FILE, room):
             embedded[_place(file, names)] = file.read_bytes()
         else:
             outside.append(str(path))

@@ -23,7 +23,7 @@ Written by `resumecheck repro`. It needs nothing but what this installs:
 
     pip install {requirements}
 
-Exit status: 1 where the failure is still there, 0 where it is gone, 2 where this script cannot be used here,
+Exit status: 1 where the failure is still there, 0 where it is gone, 2 or 70 where this script cannot be used here,
 3 where the uninterrupted run does not repeat itself, so that a resume cannot be judged, 4 where the target itself
 fails.{outside}
 """
@@ -32,10 +32,15 @@ import base64
 import os
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
-import resumecheck
-from resumecheck.report.terminal import explanation
+try:
+    import resumecheck
+    from resumecheck.report.terminal import explanation
+except ImportError as absent:
+    print(f"{{absent}}; see the first lines of this script for what it needs", file=sys.stderr)
+    sys.exit(2)
 
 #: What is checked, and how.
 TARGET = {target!r}
@@ -78,6 +83,9 @@ def main() -> int:
         except resumecheck.ResumecheckError as error:
             print(f"resumecheck: {{error}}", file=sys.stderr)
             return 4 if isinstance(error, resumecheck.TargetError) else 2
+        except Exception:  # Python's own exit status would be 1, which here means that the failure is still there.
+            traceback.print_exc()
+            return 70
         finally:
             os.chdir(start)
     print(explanation(verdict, f"{{sys.executable}} {{__file__}}"))

@@ -54,7 +54,14 @@ def read_sources(runs: Iterable[Run]) -> Sources:
 
 
 def _is_system(path: Path) -> bool:
-    return is_installed(path) or is_below(path, (*_SYSTEM, sys.prefix, sys.base_prefix))
+    """Whether a file is of the system, of a cache that fills itself, or of a user's settings."""
+    caches = [
+        os.environ[name] for name in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "XDG_CACHE_HOME") if name in os.environ
+    ]
+    if is_installed(path) or is_below(path, (*_SYSTEM, sys.prefix, sys.base_prefix, *caches)):
+        return True
+    home = Path.home()
+    return path.is_relative_to(home) and path.relative_to(home).parts[0].startswith(".")
 
 
 def _source_of(name: str) -> Path:

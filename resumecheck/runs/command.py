@@ -228,4 +228,5 @@ def _row(facts: dict[str, Any]) -> Row:
         )
         for index in range(max(len(batches), len(losses)))
     ]
-    return Row(step=facts["step"], micro=micro, streams=facts["streams"], gradients=facts["gradients"], lr=facts["lr"])
+    names = ("step", "streams", "gradients", "lr", "epoch_streams")
+    return Row(micro=micro, **{name: facts[name] for name in names})

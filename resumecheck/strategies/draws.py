@@ -1,4 +1,7 @@
-"""Hypothesis strategies of set-ups. What the Trainer cannot resume by itself is left out here, with the reason."""
+"""Hypothesis strategies of set-ups and of interruptions.
+
+Set-ups that the Trainer cannot resume by itself are left out here, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn
+from hypothesis.strategies import DrawFn, SearchStrategy
 
+from resumecheck.options import HORIZONS, INTERRUPTS
 from resumecheck.strategies.catalogue import MUTATIONS
 from resumecheck.strategies.setup import Setup
 
@@ -120,3 +124,45 @@ def _mended(**mended: Any) -> dict[str, Any]:
         # transformers divides by the steps after the warmup.
         mended["warmup"] = 0
     return mended
+
+
+def resume_points(steps: int, *, most: int = 3) -> SearchStrategy[list[int]]:
+    """Steps of a run from which it can be resumed, in order and without repetition.
+
+    Args:
+        steps: optimizer steps of the run, at least 2.
+        most: how many points are drawn at most.
+
+    Example:
+        >>> from hypothesis import find
+        >>> find(resume_points(steps=6), lambda points: len(points) == 2)
+        [1, 2]
+    """
+    return st.lists(st.integers(1, steps - 1), min_size=1, max_size=min(most, steps - 1), unique=True).map(sorted)
+
+
+def interruptions(steps: int, *, most: int = 2) -> SearchStrategy[dict[str, Any]]:
+    """The options of a check that say how a run is interrupted: `at`, `interrupt`, `horizon` and `twice`.
+
+    They are given to `resumecheck.verify` or to the fixture `resumecheck` as they are, together with `steps`. They
+    shrink to one resume point, taken from a run that goes on, and compared to the end.
+
+    Args:
+        steps: optimizer steps of the run, at least 2.
+        most: how many resume points are drawn at most.
+
+    Example:
+        >>> from hypothesis import find
+        >>> find(interruptions(steps=6), lambda options: options["interrupt"] == "sigkill")
+        {'at': [1], 'interrupt': 'sigkill', 'horizon': 'end', 'twice': False}
+        >>> find(interruptions(steps=6), lambda options: options["twice"] and options["at"][0] > 2)
+        {'at': [3], 'interrupt': 'stop', 'horizon': 'end', 'twice': True}
+    """
+    return st.fixed_dictionaries(
+        {
+            "at": resume_points(steps, most=most),
+            "interrupt": st.sampled_from(INTERRUPTS),
+            "horizon": st.sampled_from(HORIZONS),
+            "twice": st.booleans(),
+        }
+    )

@@ -12,20 +12,20 @@ WORLD_SIZE = 2
 MONITOR_INTERVAL = 0.1
 
 
-def start(action, rendezvous: Path) -> list[int]:
+def start(action, rendezvous: Path, world_size: int = WORLD_SIZE) -> list[int]:
     """Run `action(rank)` in a process for each rank, joined by gloo; returns their ids."""
     rendezvous.unlink(missing_ok=True)
-    return [forks.start(lambda rank=rank: _join(rank, rendezvous, action)) for rank in range(WORLD_SIZE)]
+    return [forks.start(lambda rank=rank: _join(rank, rendezvous, action, world_size)) for rank in range(world_size)]
 
 
-def _join(rank, rendezvous, action):
+def _join(rank, rendezvous, action, world_size):
     import torch.distributed as dist
 
-    size = {"WORLD_SIZE": WORLD_SIZE, "LOCAL_WORLD_SIZE": WORLD_SIZE}
+    size = {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
     own = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29500}
     os.environ.update({name: str(value) for name, value in {**size, **own, "OMP_NUM_THREADS": 1}.items()})
     # A file in the place of torchrun's server: no port that two tests could both want.
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORLD_SIZE)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
     return action(rank)
 
 
@@ -44,6 +44,6 @@ def wait(pids: list[int]) -> list[int]:
     return [statuses[pid] for pid in pids]
 
 
-def run(action, rendezvous: Path) -> list[int]:
+def run(action, rendezvous: Path, world_size: int = WORLD_SIZE) -> list[int]:
     """`start` and `wait`."""
-    return wait(start(action, rendezvous))
+    return wait(start(action, rendezvous, world_size))

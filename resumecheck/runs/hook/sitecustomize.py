@@ -9,6 +9,7 @@ RESUMECHECK_SNAPSHOTS and RESUMECHECK_KILL name steps after which the output dir
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import hashlib
 import importlib.machinery
@@ -39,6 +40,7 @@ class Record:
         self.scalers: list[Any] = []
         self.batches: list[Any] = []
         self.losses: list[float] = []
+        self.epoch_streams: dict[str, str] = {}
         self.snapshots = {int(step) for step in os.environ.get("RESUMECHECK_SNAPSHOTS", "").split(",") if step}
         self.kill = int(os.environ.get("RESUMECHECK_KILL", "-1"))
         self.process = os.getpid()
@@ -48,10 +50,11 @@ class Record:
         from torch.optim.optimizer import register_optimizer_step_pre_hook
         from torch.utils.data import dataloader
 
-        register_optimizer_step_pre_hook(self.before_update)
+        register_optimizer_step_pre_hook(self.before_step)
         torch, record = self.torch, self
         backward, iterator = torch.autograd.backward, dataloader._BaseDataLoaderIter
         original_next: Any = iterator.__next__
+        original_init: Any = iterator.__init__
 
         def recorded_backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
             if isinstance(tensors, torch.Tensor) and tensors.numel() == 1:
@@ -63,11 +66,37 @@ class Record:
             record.batches.append(record.batch(batch))
             return batch
 
+        def recorded_init(self: Any, *args: Any, **kwargs: Any) -> None:
+            # The order of an epoch may be drawn here.
+            record.epoch_streams = record.streams()
+            original_init(self, *args, **kwargs)
+
         torch.autograd.backward = recorded_backward
+        iterator.__init__ = recorded_init
         iterator.__next__ = recorded_next
         atexit.register(self.at_end)
 
-    def before_update(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        """An optimizer's `step` is called; with a closure it goes forward and backward in there, before it updates."""
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            self.before_update(optimizer)
+            return None
+        noted: list[bool] = []
+
+        @functools.wraps(closure)
+        def then_note() -> Any:
+            result = closure()
+            if not noted:  # it may be asked again
+                noted.append(True)
+                self.before_update(optimizer)
+            return result
+
+        if len(args) > 1:
+            return (args[0], then_note, *args[2:]), kwargs
+        return args, {**kwargs, "closure": then_note}
+
+    def before_update(self, optimizer: Any) -> None:
         """An optimizer is about to update: everything of the steps before is over."""
         if os.getpid() != self.process or os.environ.get("RANK", "0") != "0":
             return
@@ -90,6 +119,7 @@ class Record:
         }
         facts: dict[str, Any] = {"step": done + 1, "lr": [float(group["lr"]) for group in optimizer.param_groups]}
         facts |= {"batches": self.batches, "losses": self.losses, "streams": self.streams(), "gradients": gradients}
+        facts["epoch_streams"], self.epoch_streams = self.epoch_streams, {}
         self.write({**facts, "state": self.state(optimizer)})
         self.batches, self.losses = [], []
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from resumecheck import ResumeDivergence
+
 build = "maskiert_größe.py:build"
 
 
@@ -10,12 +12,17 @@ def test_training(resumecheck):
 
 
 def test_that_a_difference_is_found(resumecheck):
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError) as caught:
         resumecheck(build)
+    assert caught.value.verdict.resume_points[0].findings[0].component == "data-content"
 
 
 def test_pieces(reference_run, resumed_run, assert_resume_equivalent):
-    assert_resume_equivalent(reference_run(build), resumed_run(build, at=2))
+    reference, resumed = reference_run(build), resumed_run(build, at=2)
+    assert_resume_equivalent(reference, resumed, quantities=["learning-rate"])
+    with pytest.raises(ResumeDivergence, match="at step 3, loss"):
+        assert_resume_equivalent(reference, resumed, quantities=["loss"])
+    assert_resume_equivalent(reference, resumed)
 
 
 def test_losses(reference_run, resumed_run):

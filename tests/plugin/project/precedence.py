@@ -31,9 +31,9 @@ def test_a_call_wins_over_the_ini_file(resumecheck):
     assert points(resumecheck(build_keyed, at=3)) == (4, [3])
 
 
-@pytest.mark.resumecheck(steps=5, at=[2])
+@pytest.mark.resumecheck(steps=5, at=[3])
 class TestClass:
-    @pytest.mark.resumecheck(at=[3])
+    @pytest.mark.resumecheck(at=[2])
     def test_the_closest_marker_wins_and_a_call_wins_over_it(self, resumecheck):
-        assert points(resumecheck(build_keyed)) == (5, [3])
-        assert points(resumecheck(build_keyed, steps=4, at=2)) == (4, [2])
+        assert points(resumecheck(build_keyed)) == (5, [2])
+        assert points(resumecheck(build_keyed, steps=4)) == (4, [2])
