@@ -39,7 +39,7 @@ _VARIES = [
     (re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?|\b\d+e[+-]\d+"), "0.0"),
     (re.compile(r"\b[\d,]+ ulp\b"), "0 ulp"),
     (re.compile(r" \(\d+:\d\d:\d\d\)"), ""),  # pytest writes durations above a minute twice
-    (re.compile(r"\b\d+(?= +(?:whole|damaged|code|unread) )"), "0"),
+    (re.compile(r"\b\d+(?= +(?:whole|damaged|code|unread)\b)"), "0"),
 ]
 
 

@@ -50,6 +50,7 @@ SHOWN = [
     ("0.000733, 12,296 ulp\n", "0.000734, 997 ulp\n", True),
     ("model.safetensors  92000  whole  the weights\n", "model.safetensors  92008  whole  the weights\n", True),
     ("model.safetensors  92000  whole  the weights\n", "model.safetensors  92000  damaged  the weights\n", False),
+    ("checkpoint-4  4  whole\n", "checkpoint-4  4  whole     \n", True),
     ("EQUIVALENT  a\n", "DIVERGED  a\n", False),
     ("first\n...\nlast\n", "first\none\ntwo\nlast\n", True),
     ("first\n...\nlast\n", "first\nlast\nmore\n", False),
