@@ -4,8 +4,8 @@ A round is one process with the plugin and one with `-p no:resumecheck`, in chan
 speed drifts slows both alike. All other plugins are left out. `-p no:` also spares importing the plugin, so the
 difference is all of its cost. All modules are compiled before the first round.
 
-Other programs on the machine only ever add time, so the fastest process of each kind is compared, in CPU time; the
-median of the differences inside the rounds is printed as well, and scatters with the load.
+Printed are the difference of the fastest processes and the median of the differences inside the rounds; both have to be
+within what is allowed, in CPU time. The median scatters with the load of other programs.
 
     python benchmarks/help_cost.py [--rounds 40]
 """
@@ -40,14 +40,15 @@ def main() -> int:
             pair = (WITH, WITHOUT) if turn % 2 == 0 else (WITHOUT, WITH)
             for options in pair:
                 found[options].append(measure(options, directory))
-    fastest = 0.0
+    most = 0.0
     for column, name in enumerate(("wall time", "CPU time")):
         times = [[one[column] * 1e3 for one in found[options]] for options in (WITH, WITHOUT)]
         paired = statistics.median(more - less for more, less in zip(*times, strict=True))
         fastest = min(times[0]) - min(times[1])
         print(f"{name}: {min(times[1]):.0f} ms without the plugin; with it {fastest:+.1f} ms (fastest of each)", end="")
         print(f", {paired:+.1f} ms (median of {rounds} pairs)")
-    return 0 if fastest <= ALLOWED else 1
+        most = max(fastest, paired)
+    return 0 if most <= ALLOWED else 1
 
 
 def measure(options: tuple[str, ...], directory: str) -> tuple[float, float]:
