@@ -9,6 +9,8 @@ import pytest
 from tests.plugin.outside import EXAMPLE, run_pytest
 from tests.wheel import ROOT, environment_with_wheel
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = {"PYTHONPATH": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "VIRTUAL_ENV": ""}
 
@@ -33,7 +35,6 @@ def test_the_environment_has_the_package_of_the_wheel_and_its_command(environmen
     assert "data-content" in done.stdout
 
 
-@pytest.mark.slow
 def test_the_test_of_the_readme_passes_in_a_project_of_its_own(environment, tmp_path):
     (block,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "test_resume.py").write_text(block, encoding="utf-8")
