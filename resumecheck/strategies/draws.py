@@ -155,7 +155,7 @@ def interruptions(steps: int, *, most: int = 2) -> SearchStrategy[dict[str, Any]
         >>> from hypothesis import find
         >>> find(interruptions(steps=6), lambda options: options["interrupt"] == "sigkill")
         {'at': [1], 'interrupt': 'sigkill', 'horizon': 'end', 'twice': False}
-        >>> find(interruptions(steps=6), lambda options: options["twice"] and options["at"][0] > 2)
+        >>> find(interruptions(steps=6), lambda options: options["twice"] and min(options["at"]) > 2)
         {'at': [3], 'interrupt': 'stop', 'horizon': 'end', 'twice': True}
     """
     return st.fixed_dictionaries(
