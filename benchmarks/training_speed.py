@@ -4,7 +4,7 @@ all-MiniLM-L6-v2 on the Cranfield rows (a query, a positive, negatives), the sam
 all, one thread each. In a round every trainer runs once, alone, in a process of its own and in changing order; ratios
 are taken inside a round, and their median is given. A step is timed from the end of one to the end of the next; the
 first are not counted. Memory is the peak of the process. FlagEmbedding needs an environment of its own
-(`ci/flagembedding-env.sh` makes one); without it the other two are compared.
+(`benchmarks/flagembedding/environment.sh` makes one); without it the other two are compared.
 
     python -m benchmarks.training_speed DATA [--rounds 3] [--steps 8] [--flagembedding PYTHON]
 """

@@ -99,7 +99,7 @@ def test_the_one_value_that_differs_is_the_one_that_is_named(component, two):
 
 
 def test_a_random_stream_that_differs_is_named_and_no_other(two):
-    from transformers.trainer_pt_utils import safe_globals
+    from transformers.trainer import safe_globals
 
     one, other = two("transformers")
     with safe_globals():

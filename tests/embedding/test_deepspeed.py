@@ -13,7 +13,7 @@ import sys
 import pytest
 import safetensors.torch
 import torch
-from transformers.trainer_pt_utils import safe_globals
+from transformers.trainer import safe_globals
 
 from resumecheck.embedding import checkpoint, zero
 from resumecheck.errors import UsageError

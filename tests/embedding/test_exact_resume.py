@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from transformers.trainer_pt_utils import safe_globals
+from transformers.trainer import safe_globals
 
 from tests.embedding import tiny
 

@@ -55,7 +55,7 @@ def resume(encoder, data, run, capfd):
 
 def alter(path, change):
     """Change the state in a file of a checkpoint and let its manifest vouch for the change."""
-    from transformers.trainer_pt_utils import safe_globals
+    from transformers.trainer import safe_globals
 
     with safe_globals():
         state = torch.load(path, weights_only=True)

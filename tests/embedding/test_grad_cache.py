@@ -13,9 +13,7 @@ from tests.embedding import tiny
 def model(encoder):
     def build(dtype=torch.float64, dropout=0.1):
         found = BiEncoder(load_encoder(str(encoder)), pooling="mean", normalize=True).to(dtype).train()
-        for module in found.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = dropout
+        tiny.set_dropout(found, dropout)
         return found
 
     return build

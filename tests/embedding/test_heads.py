@@ -118,9 +118,7 @@ def test_the_dense_embedding_is_the_same_with_heads_and_without(parts):
 @pytest.mark.parametrize("size", [1, 3, 50])
 def test_chunks_change_nothing_but_memory(parts, size):
     encoder, tokenizer, directory = parts
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    tiny.set_dropout(encoder, 0.0)
     heads = load_heads(str(directory), encoder, tokenizer, colbert_dim=4, seed=1)
     model = BiEncoder(encoder, pooling="cls", normalize=True, heads=heads).double().train()
     queries, passages = (tokenize(tokenizer, tiny.texts(count, seed=count), 16) for count in (3, 6))

@@ -51,6 +51,17 @@ def _write_model(directory: Path, seed: int, model, config, **more) -> Path:
     return directory
 
 
+def set_dropout(model, share: float) -> None:
+    """Give every dropout of a model this share, that of attention too, which transformers 4 keeps as a number."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = share
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = share
+
+
 def texts(count: int, *, seed: int) -> list[str]:
     draw = random.Random(seed)
     return [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) for _ in range(count)]
