@@ -225,16 +225,7 @@ def _fewest_steps(trials: Trials, recipe: Recipe) -> Recipe:
         return recipe
     if trials.fails(wanted, "fewer steps"):
         return wanted
-    low, high = wanted.steps, recipe
-    while high.steps - low > 1:
-        tried = dataclasses.replace(high, steps=(low + high.steps) // 2)
-        if trials.fails(tried, "fewer steps"):
-            high = tried
-        elif trials.made >= trials.limit:
-            break
-        else:
-            low = tried.steps
-    return high
+    return _halved(trials, recipe, "steps", wanted.steps, "fewer steps")
 
 
 def _earliest_point(trials: Trials, recipe: Recipe) -> Recipe:
@@ -244,13 +235,19 @@ def _earliest_point(trials: Trials, recipe: Recipe) -> Recipe:
     first = dataclasses.replace(recipe, at=1)
     if trials.fails(first, "an earlier resume point"):
         return first
-    low, high = 1, recipe
-    while high.at - low > 1:
-        tried = dataclasses.replace(high, at=(low + high.at) // 2)
-        if trials.fails(tried, "an earlier resume point"):
+    return _halved(trials, recipe, "at", 1, "an earlier resume point")
+
+
+def _halved(trials: Trials, recipe: Recipe, field: str, low: int, name: str) -> Recipe:
+    """The recipe with the least value of a field that halving finds to fail; with `low` the check does not fail."""
+    high = recipe
+    while getattr(high, field) - low > 1:
+        middle = (low + getattr(high, field)) // 2
+        tried = dataclasses.replace(high, **{field: middle})
+        if trials.fails(tried, name):
             high = tried
         elif trials.made >= trials.limit:
             break
         else:
-            low = tried.at
+            low = middle
     return high
