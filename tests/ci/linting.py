@@ -57,6 +57,8 @@ def zizmor(*files):
         "--strict-collection",
         "--format",
         "plain",
+        "--color",
+        "never",  # it colours what a machine with CI=true reads
         *files,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -28,6 +28,8 @@ def main(directory: str, output: str, options: str) -> None:
     if trainer.args.process_index == 0:
         gradients = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
         torch.save({"loss": loss, "world_size": trainer.args.world_size, "gradients": gradients}, output)
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -141,11 +141,11 @@ def test_a_fold_is_opened_and_a_section_is_reached_by_the_keyboard(open_report):
     fold = report.locator("details", has_text="Loss, step by step").first
     fold.locator("summary").focus()
     report.keyboard.press("Enter")
-    assert fold.evaluate("element => element.open")
+    playwright.expect(fold).to_have_attribute("open", "")
     report.get_by_role("link", name="Environment").focus()
     report.keyboard.press("Enter")
-    assert report.url.endswith("#c1-environment")
-    assert report.locator("#c1-environment").evaluate("element => element.getBoundingClientRect().top") < 400
+    playwright.expect(report).to_have_url(re.compile("#c1-environment$"))
+    report.wait_for_function("document.querySelector('#c1-environment').getBoundingClientRect().top < 400")
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
