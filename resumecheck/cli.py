@@ -114,7 +114,9 @@ def _run_trainer_command(command: str, arguments: list[str]) -> int:
         raise UsageError(
             f"{command} needs the package {error.name!r}, which is not installed: pip install 'resumecheck[embedding]'"
         ) from error
-    return int(module.main(arguments) or 0)
+    status = int(module.main(arguments) or 0)
+    importlib.import_module("resumecheck.embedding.processes").leave(status)
+    return status
 
 
 def _run_check(options: argparse.Namespace) -> int:

@@ -51,9 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         trainer.save_model()
         if trainer.model.adapted and training.should_save:
             lora.write_trained(trainer.model, Path(str(training.output_dir)), merged=model.save_merged_lora_model)
-        # Several processes end together: one that goes first, or with a live process group, can abort itself or others.
-        trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
     except UsageError as error:
         print(f"resumecheck train: {error}", file=sys.stderr)
         return USAGE_STATUS
