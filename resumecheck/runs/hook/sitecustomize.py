@@ -326,14 +326,16 @@ def watched_files() -> Any:
     if not os.environ.get("RESUMECHECK_FAULT"):
         return None
     fault = json.loads(os.environ["RESUMECHECK_FAULT"])
-    place = os.path.join(os.path.dirname(HERE), "faults.py")
-    spec = importlib.util.spec_from_file_location("resumecheck_faults", place)
+    folder = os.path.join(os.path.dirname(HERE), "faults")
+    place = os.path.join(folder, "__init__.py")
+    spec = importlib.util.spec_from_file_location("resumecheck_faults", place, submodule_search_locations=[folder])
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     record = os.path.join(os.environ["RESUMECHECK_RECORD"], "file-events.json")
-    return module.FileEvents(
-        os.environ["RESUMECHECK_OUT"], fault["event"], fault["torn"], record=record, active=False
-    )
+    return module.FileEvents(os.environ["RESUMECHECK_OUT"], fault["event"], fault["torn"], record=record, active=False)
 
 
 if os.environ.get("RESUMECHECK_RECORD"):

@@ -1,11 +1,4 @@
-"""Every event that a process causes in the files below a directory, one of which may be its death.
-
-An event is what changes a file or a directory: create, write, sync, rename, remove, make a directory. `FileEvents`
-counts them, and kills the process with SIGKILL before event n or in the middle of it, with the file torn. All writes to
-a file between its opening and its closing are one event, torn when half of what was written is there. What native code
-of torch, safetensors and tokenizers writes is one event each; what other native code or another process has written is
-seen at the next event. Only the standard library is imported: a command's own interpreter loads this file by its path.
-"""
+"""Counts what changes below a directory, and dies at one of these events, whole or with the file torn."""
 
 from __future__ import annotations
 
@@ -19,6 +12,8 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from .wrappers import Stream, Tokenizer
 
 #: Functions of `os` that change a directory -> the kind of event.
 _KINDS = {
@@ -216,7 +211,8 @@ class FileEvents:
         for name in ("fsync", "fdatasync"):
             if hasattr(os, name):
                 self._replace(os, name, self._sync)
-        builtins.open = io.open = functools.wraps(self._open)(functools.partial(self._stream))
+        opening: Any = functools.wraps(self._open)(functools.partial(self._stream))
+        builtins.open = io.open = opening
 
     def _replace(self, module: Any, name: str, around: Callable[..., Any]) -> None:
         original = getattr(module, name)
@@ -234,8 +230,7 @@ class FileEvents:
             place = self._below(path, directory)
             if place is None and kind in ("rename", "link") and args:
                 place = self._below(args[0], kwargs.get("dst_dir_fd"))
-            # What is there already, or is not there, is no change but an error that the caller expects.
-            if place is not None and (kind == "mkdir") != os.path.lexists(place):
+            if place is not None and _is_change(kind, place):
                 self.event(kind, place)
         result = original(path, *args, **kwargs)
         if place is not None:
@@ -248,8 +243,7 @@ class FileEvents:
             place = self._below(path, kwargs.get("dir_fd"))
             changes = flags & os.O_TRUNC or (flags & os.O_CREAT and place is not None and not os.path.lexists(place))
             if place is not None and changes:
-                self._written.pop(place, None)
-                self.event("create", place)
+                self._created(place)
         descriptor = original(path, flags, *args, **kwargs)
         if place is not None:
             self._happened()
@@ -281,17 +275,20 @@ class FileEvents:
             return self._open(file, mode, *args, **kwargs)
         opener = kwargs.get("opener")
         place = self._below(file) if opener is None else None
-        if place is not None and not isinstance(file, int) and self._counts():
-            if "w" in mode or not os.path.lexists(place):
-                self._written.pop(place, None)
-                self.event("create", place)
+        if place is not None and not isinstance(file, int) and ("w" in mode or not os.path.lexists(place)):
+            self._created(place)
         stream = self._open(file, mode, *args, **kwargs)
         if opener is not None:
             place = self._below(stream.fileno())
         if place is None:
             return stream
         self._happened()
-        return _Stream(stream, place, self)
+        return Stream(stream, place, self)
+
+    def _created(self, place: str) -> None:
+        if self._counts():
+            self._written.pop(place, None)
+            self.event("create", place)
 
     def writes(self, place: str | None) -> None:
         """A file is written to; only the first write since its opening is an event."""
@@ -324,7 +321,7 @@ class FileEvents:
             native = kind.__dict__.get("backend_tokenizer") if kind is not None else None
             if kind is not None and isinstance(native, property) and native.fget is not None:
                 read = native.fget
-                kind.backend_tokenizer = property(lambda tokenizer, read=read: _Tokenizer(read(tokenizer), self))
+                kind.backend_tokenizer = property(lambda tokenizer, read=read: Tokenizer(read(tokenizer), self))
 
     def _patch_writer(self, module: Any, name: str) -> None:
         original = getattr(module, name)
@@ -356,74 +353,11 @@ class FileEvents:
         return result
 
 
-class _Stream:
-    """A file open for writing that tells of its writes and of its closing."""
-
-    def __init__(self, stream: Any, place: str, events: FileEvents) -> None:
-        self.__dict__.update(_stream=stream, _place=place, _events=events)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_stream"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._stream, name, value)
-
-    def write(self, content: Any) -> Any:
-        self._events.writes(self._place)
-        return self._stream.write(content)
-
-    def writelines(self, lines: Any) -> None:
-        self._events.writes(self._place)
-        self._stream.writelines(lines)
-
-    def truncate(self, *size: Any) -> Any:
-        self._events.writes(self._place)
-        return self._stream.truncate(*size)
-
-    def fileno(self) -> int:
-        # Whoever asks for it may write by it, as shutil does.
-        self._events.writes(self._place)
-        return self._stream.fileno()
-
-    def close(self) -> None:
-        if not self._stream.closed:
-            self._stream.close()
-            self._events.closed(self._place)
-
-    def __iter__(self) -> Any:
-        return iter(self._stream)
-
-    def __next__(self) -> Any:
-        return next(self._stream)
-
-    def __enter__(self) -> _Stream:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self.close()
-
-
-io.IOBase.register(_Stream)
-
-
-class _Tokenizer:
-    """A tokenizer of the native library that tells of its writing."""
-
-    def __init__(self, tokenizer: Any, events: FileEvents) -> None:
-        self.__dict__.update(_tokenizer=tokenizer, _events=events)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._tokenizer, name, value)
-
-    def save(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._events.native_write(path, lambda: self._tokenizer.save(path, *args, **kwargs))
+def _is_change(kind: str, place: str) -> bool:
+    """Whether an operation can succeed: else it is no event, but an error that its caller expects."""
+    if kind == "mkdir":
+        return os.path.isdir(os.path.dirname(place)) and not os.path.lexists(place)
+    return os.path.lexists(place)
 
 
 def tear(path: str | os.PathLike[str], start: int = 0) -> None:

@@ -1,7 +1,7 @@
 """What came back after each death in a save: facts as frozen dataclasses, and their JSON form.
 
-`crash.py` makes a `CrashVerdict`; report and command line read it. Nothing here imports torch. The schema of its JSON
-is `resumecheck/schema/crash-1.json`.
+`experiment.py` makes a `CrashVerdict`; report and command line read it. Nothing here imports torch. The schema of its
+JSON is `resumecheck/schema/crash-1.json`.
 """
 
 from __future__ import annotations

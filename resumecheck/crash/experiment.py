@@ -2,7 +2,7 @@
 
 A reference run and a source run say whether training repeats itself; a watched run lists the events of the save after
 step `at`. For each way to die a run of its own is killed there, and a fresh process resumes from what the target finds
-in the output directory. What it ends with is compared with the reference, bit for bit. `crash_command.py` does the same
+in the output directory. What it ends with is compared with the reference, bit for bit. `of_command.py` does the same
 for a command.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.check import SHORT_RUN, TargetLike
-from resumecheck.crash_verdict import CrashVerdict, Death, outcome_of
+from resumecheck.crash.verdict import CrashVerdict, Death, outcome_of
 from resumecheck.errors import TargetError, UsageError
 from resumecheck.runs.bench import Bench, Experiment, Run, require_complete
 from resumecheck.runs.faults import END, FileEvent
@@ -68,8 +68,8 @@ def crash(
         'diverged'
     """
     if bench is None:
-        with contextlib.closing(Bench()) as bench:
-            return crash(target, steps=steps, at=at, limit=limit, tell=tell, bench=bench)
+        with contextlib.closing(Bench()) as own_bench:
+            return crash(target, steps=steps, at=at, limit=limit, tell=tell, bench=own_bench)
     found = find_target(target)
     try:
         planned = require_complete(bench.plan(found))
@@ -155,7 +155,7 @@ class _Crash:
         return judge_end(reference, resumed.trajectory, self.experiment.points[-1], end.status == "stopped")
 
 
-# --- shared with crash_command ----------------------------------------------------------------------------------------
+# --- shared with of_command ------------------------------------------------------------------------------------------
 
 
 def seen_events(record: Path, at: int) -> list[FileEvent]:
@@ -237,11 +237,7 @@ def judge_end(
 
 def _step_of(reference: Trajectory, start: dict[str, dict[str, str]], claimed: int) -> int | None:
     """The step of the reference after which the state is what a run started from: by weights, then by moments."""
-    like = [
-        row.step
-        for row in reference.rows.values()
-        if row.state.get("weights") == start.get("weights")
-    ]
+    like = [row.step for row in reference.rows.values() if row.state.get("weights") == start.get("weights")]
     whole = [step for step in like if all(reference.rows[step].state.get(part) == start.get(part) for part in _START)]
     candidates = whole or like
     return claimed if claimed in candidates else max(candidates, default=None)

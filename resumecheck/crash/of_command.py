@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resumecheck.check_command import compare_records, require_record, require_status
-from resumecheck.crash import (
+from resumecheck.crash.experiment import (
     Tell,
     Way,
     died_at,
@@ -22,7 +22,7 @@ from resumecheck.crash import (
     spread,
     ways_to_die,
 )
-from resumecheck.crash_verdict import CrashVerdict, Death, outcome_of
+from resumecheck.crash.verdict import CrashVerdict, Death, outcome_of
 from resumecheck.errors import TargetError, UsageError
 from resumecheck.runs.command import Command, CommandRun, run_command
 from resumecheck.runs.spec import SEEN, Fault
