@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ DEFAULT_AT, STEPS_AFTER = 2, 2
 
 #: A way to die: number of the event, the event, torn.
 Way = tuple[int, FileEvent, bool]
+
+#: How the path of a file begins that is installed, or belongs to Python.
+_INSTALLED = re.compile(r"^.*/(?:site-packages|dist-packages|python3\.\d+)/")
 
 #: What a run starts from, and what it ends with.
 _START = ("weights", "loss-parameters", "optimizer-moments", "optimizer-step")
@@ -150,7 +154,7 @@ class _Crash:
         if end.status == "nothing":
             return "nothing-to-resume", None, ""
         if not resumed.complete:
-            where = f" at {end.where}" if end.where else ""
+            where = f" at {_INSTALLED.sub('', end.where)}" if end.where else ""
             return "raised", None, f"{end.error}{where}".replace(resumed.spec.output_dir, "{out}")
         return judge_end(reference, resumed.trajectory, self.experiment.points[-1], end.status == "stopped")
 
@@ -222,16 +226,15 @@ def judge_end(
     executed = resumed.last_step - resumed.first_step
     last = None if step is None else step + executed
     if last is not None and not stopped and last != reference.last_step:
-        return "other-weights", step, f"it ended after step {last}, expected {reference.last_step}"
+        return "inexact-resume", step, f"it ended after step {last}, expected {reference.last_step}"
     expected = reference.rows.get(reference.last_step if last is None else last)
     if expected is None:
-        return "other-weights", step, f"it went on to step {last}, expected {reference.last_step}"
+        return "inexact-resume", step, f"it went on to step {last}, expected {reference.last_step}"
     difference = _first_difference(expected.state, resumed.rows[resumed.last_step].state)
     if step == 0:
         return ("started-over-otherwise" if difference else "started-over"), 0, difference
     if difference:
-        loaded = "it started from the state of no step; " if step is None else ""
-        return "other-weights", step, f"{loaded}{difference}"
+        return ("other-weights" if step is None else "inexact-resume"), step, difference
     return ("resumed-newest" if step == at else "resumed-older"), step, ""
 
 

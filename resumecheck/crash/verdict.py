@@ -84,9 +84,18 @@ ENDINGS: dict[str, Ending] = {
             "checkpoint that is whole, and let an error in loading be one.",
         ),
         Ending(
+            "inexact-resume",
+            False,
+            "resumed with the weights of a step, and ended with another state",
+            "checkpoint-files",
+            "Something else than the weights did not come back: a file was missing or torn and passed over, or the "
+            "target does not resume exactly from any checkpoint. `resumecheck verify` names what is lost; where it is "
+            "content, the save is at fault.",
+        ),
+        Ending(
             "other-weights",
             False,
-            "resumed without an error, and ended with another state",
+            "resumed without an error from weights of no step, and ended with another state",
             "checkpoint-files",
             f"A torn or half-replaced checkpoint was accepted. {_WHOLE} Store a digest of each file, and check it "
             "when loading.",

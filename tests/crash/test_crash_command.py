@@ -82,7 +82,10 @@ def test_the_newest_checkpoint_is_that_of_the_highest_step(tmp_path):
         (["train.py:build", "--at", "two"], "--at two: expected a whole number from 1 on"),
         (["train.py:build", "--limit", "0"], "--limit 0: expected a whole number from 1 on"),
         (["train.py:build"], "the file train.py does not exist"),
-        (["a:b", "--resume-option", "--go-on"], "--resume-option is for a command that follows --, not for a target"),
+        (
+            ["a:b", "--resume-option", "--resume {checkpoint}"],
+            "--resume-option is for a command that follows --, not for a target",
+        ),
         (["--steps", "3", "--", "python", "train.py", "{out}"], "--steps: a command is run to its end"),
         (["train.py:build", "--json", "no/such/folder/crash.json"], "give a file in a directory that exists"),
         (["--", "no-such-command", "{out}"], "the command 'no-such-command' cannot be started"),
