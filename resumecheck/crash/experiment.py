@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from resumecheck.check import SHORT_RUN, TargetLike
+from resumecheck.check import TargetLike
 from resumecheck.crash.verdict import CrashVerdict, Death, outcome_of
 from resumecheck.errors import TargetError, UsageError
 from resumecheck.runs.bench import Bench, Experiment, Run, require_complete
@@ -79,11 +79,12 @@ def crash(
         planned = require_complete(bench.plan(found))
         own = planned.end.max_steps
         at = DEFAULT_AT if at is None else at
-        length = min(at + STEPS_AFTER if steps is None else steps, own or at + SHORT_RUN)
+        wanted = at + STEPS_AFTER if steps is None else steps
+        length = wanted if own is None else min(wanted, own)
         if not DEFAULT_AT <= at < length:
             raise UsageError(
-                f"the save after step {at} cannot be killed in a run of {length} steps: the step lies between 2 and "
-                f"{length - 1},\nso that an earlier checkpoint is there, and at least one step follows"
+                f"the save after step {at} cannot be killed in a run of {length} steps: the step is at least 2, so\n"
+                "that an earlier checkpoint is there, and less than the length of the run, so that a step follows it"
             )
         experiment = Experiment(found, length, (at // 2, at))
         return _Crash(bench, experiment, limit, tell).verdict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,9 @@ def _outcome(name: str, deaths: Sequence[Death], tried: int) -> Iterator[str]:
     for detail in dict.fromkeys(death.detail for death in deaths):
         alike = [death for death in deaths if death.detail == detail]
         if detail:
-            yield from wrapped("", printable(detail))
+            yield from textwrap.wrap(
+                printable(detail), WIDTH, initial_indent="    ", subsequent_indent="      ", break_long_words=False
+            )
         yield from _events(alike)
     if not ending.good:
         yield from wrapped("what to do", ending.advice)
@@ -115,6 +118,6 @@ def _events(deaths: Sequence[Death]) -> Iterator[str]:
         steps = sorted({death.step for death in ways if death.step})
         on = f"   from step {', '.join(map(str, steps))}" if steps else ""
         if first.kind == "end":
-            yield f"    {number:>4}  after the last event{on}"
+            yield f"  {number:>6}  after the last event{on}"
         else:
-            yield f"    {number:>4}  {how:<15}  {_WORDS[first.kind]} {printable(first.path)}{on}"
+            yield f"  {number:>6}  {how:<15}  {_WORDS[first.kind]} {printable(first.path)}{on}"

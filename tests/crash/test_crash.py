@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from resumecheck.crash.experiment import crash, spread, ways_to_die
+from resumecheck.crash.experiment import crash, died_at, seen_events, spread, ways_to_die
 from resumecheck.crash.verdict import ENDINGS, SCHEMA_VERSION, CrashVerdict, Death, outcome_of
 from resumecheck.errors import UsageError
 from resumecheck.runs.faults import FileEvent
@@ -122,8 +122,24 @@ def test_the_embedding_trainer_comes_back_wherever_it_dies(workbench, tmp_path):
 def test_what_cannot_be_killed_is_told(endings):
     with pytest.raises(UsageError, match="the save after step 9 cannot be killed in a run of 4 steps"):
         endings("crashes.py:whole_or_not", at=9, steps=4)
-    with pytest.raises(UsageError, match="between 2 and"):
+    with pytest.raises(UsageError, match="the step is at least 2"):
         endings("crashes.py:whole_or_not", at=1)
+
+
+def test_a_save_without_an_event_is_told(tmp_path):
+    with pytest.raises(UsageError, match="nothing is written in the output directory after step 4"):
+        seen_events(tmp_path / "nothing.json", 4)
+    (tmp_path / "events.json").write_text('[["create", "a", false]]')
+    assert seen_events(tmp_path / "events.json", 4) == [FileEvent("create", "a", False)]
+
+
+def test_a_death_of_another_event_is_no_death_of_this_one(tmp_path):
+    (tmp_path / "event.json").write_text('["write", "a", true]')
+    assert died_at(tmp_path / "event.json", FileEvent("write", "a", True))
+    assert not died_at(tmp_path / "event.json", FileEvent("rename", "a", False))
+    (tmp_path / "event.json").write_text('[["write", "a", true]]')  # the list of a run that has not died
+    assert not died_at(tmp_path / "event.json", FileEvent("write", "a", True))
+    assert not died_at(tmp_path / "nothing.json", FileEvent("write", "a", True))
 
 
 def test_the_ways_to_die_are_before_each_event_in_each_that_tears_and_after_the_last():
@@ -161,3 +177,10 @@ def test_the_schema_requires_exactly_the_fields_of_the_verdict():
         fields = {field.name for field in dataclasses.fields(kind)} | ({"schema"} if kind is CrashVerdict else set())
         assert set(definition["properties"]) == set(definition["required"]) == fields
     assert SCHEMA["$defs"]["death"]["properties"]["ending"]["enum"] == list(ENDINGS)
+
+
+def test_the_page_has_every_outcome():
+    page = (Path(__file__).parents[2] / "docs" / "crash.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for ending in ENDINGS.values():
+        assert f"| `{ending.name}` | {'yes' if ending.good else 'no'} | {ending.meaning} |" in rows

@@ -90,11 +90,3 @@ def takes_torn_weights(output_dir):
 
 def removes_the_old_first(output_dir):
     return RemovesTheOldFirst()
-
-
-def saves_nothing(output_dir):
-    class SavesNothing(WholeOrNot):
-        def save(self, directory):
-            os.rmdir(directory)
-
-    return SavesNothing()
