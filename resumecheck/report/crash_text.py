@@ -74,7 +74,7 @@ def _body(verdict: CrashVerdict) -> Iterator[str]:
     if verdict.deaths:
         yield ""
         for note in verdict.notes:
-            yield from wrapped("not checked", note)
+            yield from wrapped("note", note)
 
 
 def _experiment(verdict: CrashVerdict) -> str:
