@@ -126,6 +126,18 @@ def test_what_cannot_be_killed_is_told(endings):
         endings("crashes.py:whole_or_not", at=1)
 
 
+@pytest.mark.slow
+def test_a_target_that_fails_or_does_not_repeat_itself_is_not_killed(endings):
+    failed = endings("plain.py:build_broken")
+    assert (failed.verdict, failed.exit_status, failed.deaths) == ("error", 4, ())
+    assert "no data here" in failed.error
+    chance = endings("crashes.py:starts_by_chance")
+    assert (chance.verdict, chance.exit_status, chance.deaths) == ("nondeterministic", 3, ())
+    assert [found.component for found in chance.findings] == ["nondeterminism"]
+    for verdict in (failed, chance):
+        jsonschema.validate(json.loads(json.dumps(verdict.to_json())), SCHEMA)
+
+
 def test_a_save_without_an_event_is_told(tmp_path):
     with pytest.raises(UsageError, match="nothing is written in the output directory after step 4"):
         seen_events(tmp_path / "nothing.json", 4)

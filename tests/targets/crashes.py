@@ -90,3 +90,10 @@ def takes_torn_weights(output_dir):
 
 def removes_the_old_first(output_dir):
     return RemovesTheOldFirst()
+
+
+def starts_by_chance(output_dir):
+    loop = WholeOrNot()
+    stream = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "big"))
+    torch.nn.init.normal_(loop.model[0].weight, generator=stream)
+    return loop
