@@ -98,10 +98,10 @@ class _Check:
         from resumecheck.diagnose.suspects import words
 
         reference = self.complete("reference")
-        last = _record(reference).last_step
+        last = require_record(reference).last_step
         points = self.points(at, reference.out, last)
         source = self.complete("source", snapshots=points)
-        differences = _compare(_record(reference), _record(source), 0)
+        differences = compare_records(require_record(reference), require_record(source), 0)
         effect = first_effect(differences)
         judged: list[ResumePoint] = []
         findings: tuple[Finding, ...] = ()
@@ -140,15 +140,7 @@ class _Check:
 
     def complete(self, name: str, **options: Any) -> CommandRun:
         """A run that has to end well."""
-        done = self.run(name, **options)
-        if done.status != 0:
-            raise TargetError(f"the {name} run ended with exit status {done.status}; its last line: {done.last_words}")
-        if done.trajectory is None:
-            raise UsageError(
-                "no optimizer step of the command was seen: it has to train with torch,\n"
-                "in a Python process that reads PYTHONPATH (not python -I or -E)"
-            )
-        return done
+        return require_status(self.run(name, **options))
 
     def points(self, at: Sequence[int] | str | None, out: Path, last: int) -> list[int]:
         """The resume points; by default of the checkpoints that are left the first, the middle and the last."""
@@ -177,7 +169,7 @@ class _Check:
         from resumecheck.compare.checkpoint_files import compare_outputs
         from resumecheck.compare.differences import without
 
-        expected = _record(reference)
+        expected = require_record(reference)
         found_at_kill = source.directory / "record" / str(point)
         if self.interrupt == "sigkill":
             found_at_kill = self.run(f"source killed at {point}", kill=point).out
@@ -199,19 +191,38 @@ class _Check:
             return _failed(point, steps, "resume-failure", detail, None, resumed.last_words)
         if resumed.trajectory is None:
             return _failed(point, 0, "counters", "the resumed run ends without a step", expected.last_step, point)
-        differences = without(_compare(expected, resumed.trajectory, point), noise)
+        differences = without(compare_records(expected, resumed.trajectory, point), noise)
         told = self.command.told(self.root / "out", found_at_kill, point)
         files = compare_outputs(reference.out, resumed.out, noise=changing, told=told)
         self.logged.update(each.file for each in files if each.logged)
         return _judged(point, reference, resumed, differences, [each for each in files if not each.logged])
 
 
-def _record(run: CommandRun) -> Trajectory:
+def require_status(run: CommandRun) -> CommandRun:
+    """The run, if the command got through it and trains.
+
+    Raises:
+        TargetError: it ended with an error.
+        UsageError: no step of it was seen.
+    """
+    if run.status != 0:
+        raise TargetError(f"the {run.name} run ended with exit status {run.status}; its last line: {run.last_words}")
+    if run.trajectory is None:
+        raise UsageError(
+            "no optimizer step of the command was seen: it has to train with torch,\n"
+            "in a Python process that reads PYTHONPATH (not python -I or -E)"
+        )
+    return run
+
+
+def require_record(run: CommandRun) -> Trajectory:
+    """What was noted of a run that got through."""
     assert run.trajectory is not None
     return run.trajectory
 
 
-def _compare(expected: Trajectory, got: Trajectory, after: int) -> list[Difference]:
+def compare_records(expected: Trajectory, got: Trajectory, after: int) -> list[Difference]:
+    """The differences between two recorded runs of a command, bit for bit."""
     from resumecheck.compare.differences import compare
     from resumecheck.compare.tolerance import parse_tolerance
 
@@ -245,7 +256,7 @@ def _judged(
     from resumecheck.diagnose.divergence import divergence_of, steps_around, with_float_distance
     from resumecheck.diagnose.findings import finding
 
-    expected, got = _record(reference), _record(resumed)
+    expected, got = require_record(reference), require_record(resumed)
     effect = first_effect(differences)
     of_files = [each for each in files if each.component in (*EFFECT_COMPONENTS, "checkpoint-files")]
     suspects = _suspects(point, reference, resumed, differences, effect)
@@ -280,7 +291,7 @@ def _suspects(
     from resumecheck.diagnose.data import Samples
     from resumecheck.diagnose.suspects import Suspect, find_suspects, words
 
-    expected, got = _record(reference), _record(resumed)
+    expected, got = require_record(reference), require_record(resumed)
     start = expected.rows[0].state, got.rows[point].state
     if start[0] == start[1] and expected.rows[point].state != start[0]:
         detail = f"the resumed run starts with the state of the beginning, expected that after step {point}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from resumecheck import __version__
+from resumecheck.crash import command as crash
 from resumecheck.errors import ResumecheckError, TargetError, UsageError
 from resumecheck.options import CHECK, read_options
 from resumecheck.repro import command as repro
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] in TRAINER_COMMANDS:
             return _run_trainer_command(arguments[0], arguments[1:])
         command = None
-        if arguments[:1] == ["verify"] and "--" in arguments:
+        if arguments[:1] in (["verify"], ["crash"]) and "--" in arguments:
             end = arguments.index("--")
             arguments, command = arguments[:end], arguments[end + 1 :]
         return _run_check(_parser().parse_args(arguments, argparse.Namespace(command=command)))
@@ -194,6 +195,25 @@ def _verify_command(options: argparse.Namespace, settings: dict[str, Any], show:
             "give the command's own options instead"
         )
     return verify_command(command, keep=options.keep, progress=show, **known)
+
+
+def _crash(options: argparse.Namespace) -> int:
+    from resumecheck.report import json_file
+
+    if options.json is not None:
+        json_file.check_writable(options.json)
+
+    from rich.console import Console
+
+    from resumecheck.report import crash_text, progress
+
+    with progress.progress_display(Console(stderr=True), unit="way to die") as show:
+        verdict = crash.check(options, lambda done, total: show("killed and resumed", done, total))
+    if options.json is not None:
+        json_file.write(verdict, options.json)
+    console = Console()
+    crash_text.render(verdict, console if console.is_terminal else Console(width=crash_text.WIDTH + 20))
+    return verdict.exit_status
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -313,6 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--keep", type=Path, metavar="DIR", help="keep the recorded runs and checkpoints in DIR")
 
+    crash.add_parser(commands, _crash, **raw)
     zoo.add_parser(commands, **raw)
     doctor = commands.add_parser(
         "doctor",

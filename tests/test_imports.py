@@ -15,6 +15,7 @@ NOTHING_HEAVY = {
     "a run with a skipped target": "import pytest; assert pytest.main(['--resumecheck-target', 'train.py:build']) == 0",
     "resumecheck --help": "import sys; sys.argv = ['resumecheck', '--help']; main()",
     "resumecheck verify --help": "import sys; sys.argv = ['resumecheck', 'verify', '--help']; main()",
+    "resumecheck crash --help": "import sys; sys.argv = ['resumecheck', 'crash', '--help']; main()",
     "resumecheck repro --help": "import sys; sys.argv = ['resumecheck', 'repro', '--help']; main()",
     "resumecheck doctor --help": "import sys; sys.argv = ['resumecheck', 'doctor', '--help']; main()",
     "wrong usage": "import sys; sys.argv = ['resumecheck', 'verify', 'a:b', '--at', 'x,y']; main()",

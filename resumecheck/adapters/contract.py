@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.errors import UsageError
@@ -72,8 +73,8 @@ class Adapter(Protocol):
         """The training arguments as plain values, without paths."""
         ...
 
-    def train(self, resume_from: Path | None) -> None:
-        """Train to the end, from the start or from a checkpoint."""
+    def train(self, resume_from: Path | Literal[True] | None) -> None:
+        """Train to the end, from the start or from a checkpoint; True, from `newest`, lets the trainer choose one."""
         ...
 
     def finished_steps(self) -> int:
@@ -87,6 +88,10 @@ class Adapter(Protocol):
     @staticmethod
     def checkpoint(output_dir: Path, step: int) -> Path:
         """The checkpoint that is written after `step`."""
+        ...
+
+    def newest(self, output_dir: Path) -> Path | Literal[True] | None:
+        """What a user's resume in this output directory goes on from; None where there is no checkpoint."""
         ...
 
     def absent_files(self, checkpoint: Path) -> dict[str, tuple[str, ...]]:
@@ -119,6 +124,13 @@ def adapter_for(built: Any, output_dir: Path, target: str) -> Adapter:
         "A target is a factory `build(output_dir)` that returns the trainer without training it, Lightning's\n"
         "`trainer, module, data`, or a loop with steps(), state_dict() and load_state_dict() (docs/adapters.md)."
     )
+
+
+def newest_numbered(output_dir: Path) -> Path | None:
+    """The `checkpoint-N` in a directory with the highest number, None where there is none."""
+    names = {path: re.fullmatch(r"checkpoint-(\d+)", path.name) for path in output_dir.iterdir()}
+    numbered = {int(match[1]): path for path, match in names.items() if match is not None}
+    return numbered[max(numbered)] if numbered else None
 
 
 def argument_from_text(owner: Any, name: str, text: str) -> Any:

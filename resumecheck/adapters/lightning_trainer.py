@@ -14,11 +14,11 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from resumecheck.adapters.contract import Length, Saving, argument_from_text
+from resumecheck.adapters.contract import Length, Saving, argument_from_text, newest_numbered
 from resumecheck.adapters.lightning_events import LightningEvents, TrainingIds, wrap
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.errors import UsageError
@@ -155,10 +155,10 @@ class LightningAdapter:
         }
         return plain | {name: _at(self.trainer, place) for name, place in _ARGUMENTS.items()}
 
-    def train(self, resume_from: Path | None) -> None:
+    def train(self, resume_from: Path | Literal[True] | None) -> None:
         """Train to the end."""
         checkpoint = None
-        if resume_from is not None:
+        if isinstance(resume_from, Path):
             self._done = int(resume_from.name.rpartition("-")[2])
             checkpoint = str(resume_from / _STATE_FILE)
         self.trainer.fit(**self.arguments_of_fit, ckpt_path=checkpoint)
@@ -188,6 +188,10 @@ class LightningAdapter:
     def checkpoint(output_dir: Path, step: int) -> Path:
         """The directory that is written after `step`."""
         return output_dir / f"checkpoint-{step}"
+
+    def newest(self, output_dir: Path) -> Path | None:
+        """The checkpoint with the highest step."""
+        return newest_numbered(output_dir)
 
     def absent_files(self, checkpoint: Path) -> dict[str, tuple[str, ...]]:
         """A checkpoint of Lightning is one file."""

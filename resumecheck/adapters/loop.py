@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from resumecheck.adapters.contract import Length, Saving, argument_from_text
+from resumecheck.adapters.contract import Length, Saving, argument_from_text, newest_numbered
 from resumecheck.adapters.loop_hooks import LoaderBatches, LoopHooks, content_of, put_batch
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.errors import UsageError
@@ -93,11 +94,11 @@ class LoopAdapter:
             if isinstance(value, bool | int | float | str) and name not in _COUNTERS
         }
 
-    def train(self, resume_from: Path | None) -> None:
+    def train(self, resume_from: Path | Literal[True] | None) -> None:
         """Train to the end."""
         events = self._events
         events.begin(self.length())
-        if resume_from is not None:
+        if isinstance(resume_from, Path):
             self._load(resume_from)
             self._done = int(resume_from.name.rpartition("-")[2])
         events.hooks.install()
@@ -135,6 +136,20 @@ class LoopAdapter:
     def checkpoint(output_dir: Path, step: int) -> Path:
         """The directory that is written after `step`."""
         return output_dir / f"checkpoint-{step}"
+
+    def newest(self, output_dir: Path) -> Path | None:
+        """The checkpoint with the highest step, or what the loop's own `newest_checkpoint(output_dir)` finds."""
+        find = getattr(self.loop, "newest_checkpoint", None)
+        if not callable(find):
+            return newest_numbered(output_dir)
+        found = find(str(output_dir))
+        if found is None:
+            return None
+        if not isinstance(found, str | os.PathLike) or not re.search(r"-\d+$", os.fspath(found)):
+            raise UsageError(
+                f"{type(self.loop).__name__}.newest_checkpoint() returned {found!r}, expected None or a checkpoint-N"
+            )
+        return Path(found)
 
     def absent_files(self, checkpoint: Path) -> dict[str, tuple[str, ...]]:
         """What the loop writes is its own affair."""

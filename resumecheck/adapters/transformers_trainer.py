@@ -10,13 +10,13 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState
-from transformers.trainer_utils import SaveStrategy
+from transformers.trainer_utils import SaveStrategy, get_last_checkpoint
 
 from resumecheck.adapters.contract import Length, Saving, argument_from_text
 from resumecheck.adapters.loader_ids import LoaderIds
@@ -122,9 +122,9 @@ class TrainerAdapter:
         elif name == "gradient_accumulation_steps":
             trainer.accelerator.gradient_accumulation_steps = value
 
-    def train(self, resume_from: Path | None) -> None:
+    def train(self, resume_from: Path | Literal[True] | None) -> None:
         """Train to the end."""
-        self.trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+        self.trainer.train(resume_from_checkpoint=str(resume_from) if isinstance(resume_from, Path) else resume_from)
 
     def arguments(self) -> dict[str, Any]:
         """The training arguments as plain values, without the output directory."""
@@ -138,6 +138,10 @@ class TrainerAdapter:
     def checkpoint(output_dir: Path, step: int) -> Path:
         """The directory that the Trainer writes after `step`."""
         return output_dir / f"checkpoint-{step}"
+
+    def newest(self, output_dir: Path) -> Literal[True] | None:
+        """`resume_from_checkpoint=True`: the trainer looks for the newest checkpoint in its output directory."""
+        return True if get_last_checkpoint(str(output_dir)) is not None else None
 
     def absent_files(self, checkpoint: Path) -> dict[str, tuple[str, ...]]:
         """Files that the Trainer looks for in a checkpoint and that are not there -> what they hold."""

@@ -19,10 +19,10 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def progress_display(console: Console) -> Generator[ProgressFunction]:
-    """Show the runs of a check on `console` until the block ends."""
+def progress_display(console: Console, unit: str = "step") -> Generator[ProgressFunction]:
+    """Show the runs of a check on `console` until the block ends; `unit` is what is counted."""
     if not console.is_terminal:
-        yield PlainLines(console.file)
+        yield PlainLines(console.file, unit=unit)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -34,8 +34,9 @@ def progress_display(console: Console) -> Generator[ProgressFunction]:
 class PlainLines:
     """One line when a run starts, one at most every few seconds while it trains, one when it is done."""
 
-    def __init__(self, file: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: IO[str], clock: Callable[[], float] = time.monotonic, unit: str = "step") -> None:
         self._file = file
+        self._unit = unit
         self._clock = clock
         self._lock = threading.Lock()
         self._next_line: dict[str, float] = {}
@@ -51,7 +52,9 @@ class PlainLines:
             self._next_line[run] = now + SECONDS_BETWEEN_LINES
             if done:
                 self._done.add(run)
-            print(f"resumecheck: {run}: step {step}{f' of {total}' if total else ''}", file=self._file, flush=True)
+            print(
+                f"resumecheck: {run}: {self._unit} {step}{f' of {total}' if total else ''}", file=self._file, flush=True
+            )
 
 
 class _Bars:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 
-_COLOURS = {"equivalent": "green", "diverged": "red", "nondeterministic": "yellow", "error": "red"}
+COLOURS = {"equivalent": "green", "diverged": "red", "nondeterministic": "yellow", "error": "red"}
 
 
 def headline(verdict: Verdict) -> str:
@@ -68,7 +68,7 @@ def render(verdict: Verdict, console: Console) -> None:
     """Print the verdict for a person: coloured verdict, a table of the resume points, then the explanation."""
     from rich.text import Text
 
-    colour = _COLOURS[verdict.verdict]
+    colour = COLOURS[verdict.verdict]
     console.print(
         Text.assemble(
             (verdict.verdict.upper(), f"bold {colour}"), f"  {target_name(verdict)}: {MEANING[verdict.verdict]}"
@@ -193,11 +193,11 @@ def _table_of_points(verdict: Verdict) -> Any:
             f"  {point.step}" + (" (second resume)" if point.resumes > 1 else ""),
             "the end" if point.horizon == "end" else "the next point",
             str(point.compared),
-            f"[{_COLOURS[point.verdict]}]{point.verdict}[/]",
+            f"[{COLOURS[point.verdict]}]{point.verdict}[/]",
             f"step {divergence.step}, {divergence.component}" if divergence else "",
             cause,
         )
-    for outcome, colour in _COLOURS.items():
+    for outcome, colour in COLOURS.items():
         others = [point for point in points if point not in shown and point.verdict == outcome]
         if others:
             table.add_row(f"  {numbers(others)}", "", "", f"[{colour}]{outcome}[/]")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resumecheck.state.components import COMPONENTS
 
 if TYPE_CHECKING:
+    from resumecheck.crash.verdict import CrashVerdict
     from resumecheck.verdict import Divergence, Finding, ResumePoint, StepPair, Verdict
 
 LONGEST_SAMPLES = 32
@@ -27,7 +28,7 @@ MEANING = {
 STEP_FIELDS = {"loss": "loss", "learning_rate": "learning rate", "grad_norm": "gradient norm", "samples": "samples"}
 
 
-def target_name(verdict: Verdict) -> str:
+def target_name(verdict: Verdict | CrashVerdict) -> str:
     """The name of the target, with the path of its file as it is from here."""
     file, separator, factory = verdict.target.rpartition(":")
     if not os.path.isabs(file) or not os.path.exists(file):

@@ -21,7 +21,7 @@ from typing import Any
 
 from resumecheck.errors import ResumecheckError, TargetError, UsageError
 from resumecheck.runs.pool import Pool, Progress
-from resumecheck.runs.spec import Kind, RunEnd, RunSpec, Transplant
+from resumecheck.runs.spec import Fault, Kind, RunEnd, RunSpec, Transplant
 from resumecheck.runs.target import Target
 from resumecheck.trajectory import Trajectory, read_trajectory
 
@@ -186,6 +186,33 @@ class Bench:
             hash_seed=SOURCE_SEED,
         )
 
+    def dying(self, experiment: Experiment, fault: Fault) -> Run:
+        """A source run that dies in a save, or lists the events of that save."""
+        way = f"{'in' if fault.torn else 'before'} event {fault.event}"
+        return self._once(
+            f"killed {way}" if fault.event is not None else "watched",
+            experiment.target,
+            "source",
+            stop=experiment.steps,
+            save_at=experiment.points,
+            fault=fault,
+            hash_seed=SOURCE_SEED,
+        )
+
+    def after_death(self, experiment: Experiment, dead: Run) -> Run:
+        """A fresh process that resumes from what the target finds in the output directory of a run that has died."""
+        return self._once(
+            f"resumed after {dead.name}",
+            experiment.target,
+            "resumed",
+            key=dead.spec.directory,
+            stop=experiment.steps,
+            save_at=experiment.points,
+            resume_newest=True,
+            hash_seed=SOURCE_SEED,
+            start_from=Path(dead.spec.output_dir),
+        )
+
     def steps_used(self) -> int:
         """Optimizer steps of all runs that were asked for since `used` was emptied, made then or made before."""
         return sum(run.end.steps for run in self.used.values())
@@ -214,7 +241,7 @@ class Bench:
 
     def _make(self, name: str, target: Target, kind: Kind, start_from: Path | None, options: dict[str, Any]) -> Run:
         run = self._attempt(name, target, kind, start_from, options)
-        if run.end.status == "died" and run.spec.kill is None:
+        if run.end.status == "died" and run.spec.kill is None and run.spec.fault is None:
             # A process that something else has killed says nothing about the target: only twice counts.
             run = self._attempt(name, target, kind, start_from, options)
         if run.end.status == "usage":

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from resumecheck.errors import UsageError
+from resumecheck.runs.spec import Fault
 from resumecheck.trajectory import FORMAT, Micro, Row, Trajectory
 
 _HOOK = Path(__file__).parent / "hook"
@@ -49,6 +51,21 @@ class Command:
         fitting = sorted(out.glob(name), key=lambda path: path.stat().st_mtime_ns) if "*" in name else []
         return fitting[-1] if fitting else out / name
 
+    def newest(self, out: Path) -> int | None:
+        """The step whose checkpoint a user would resume from, None where there is none.
+
+        Where the resume option names no checkpoint the command chooses by itself: that is step 0 here, as it is where
+        the name of the checkpoint has no step in it.
+        """
+        if not any(place in word for word in self.resume for place in ("{checkpoint}", "{step}")):
+            return 0
+        before, numbered, after = self.checkpoint.partition("{step}")
+        if not numbered:
+            return 0 if self.place(out, 0).exists() else None
+        pattern = re.compile(re.escape(str(out / before)) + r"(\d+)" + re.escape(after))
+        found = (pattern.fullmatch(str(path)) for path in out.glob(f"{before}*{after}"))
+        return max((int(match[1]) for match in found if match is not None), default=None)
+
     def told(self, out: Path, found: Path, step: int) -> set[str]:
         """What a resumed run alone is told of its checkpoint: a script may write that down."""
         place = out / self.place(found, step).relative_to(found)
@@ -63,8 +80,16 @@ class Command:
         return [_replaced(word, places) for word in words]
 
 
-def read_command(words: Sequence[str], resume: str | None, checkpoint: str | None) -> Command:
+def read_command(
+    words: Sequence[str], resume: str | None, checkpoint: str | None, *, by_itself: bool = False
+) -> Command:
     """The command of a check.
+
+    Args:
+        words: the command line.
+        resume: what a resumed run adds to it.
+        checkpoint: where it saves.
+        by_itself: whether the command may resume without being told to.
 
     Raises:
         UsageError: the output directory has no place in it, or it is not said how to resume.
@@ -76,12 +101,12 @@ def read_command(words: Sequence[str], resume: str | None, checkpoint: str | Non
             "the command has no {out}: each run needs an output directory of its own.\n"
             "Write {out} where it stands, for example: -- python train.py --output_dir {out}"
         )
-    if not resume:
+    if not resume and not by_itself:
         raise UsageError(
             "--resume-option is missing: it says what a resumed run adds to the command.\n"
             'For example --resume-option "--resume_from_checkpoint {checkpoint}"'
         )
-    command = Command(tuple(words), tuple(shlex.split(resume)))
+    command = Command(tuple(words), tuple(shlex.split(resume or "")))
     return dataclasses.replace(command, checkpoint=checkpoint) if checkpoint else command
 
 
@@ -126,6 +151,7 @@ def run_command(
     resume: int | None = None,
     start_from: Path | None = None,
     handed_out: int | None = None,
+    fault: Fault | None = None,
 ) -> CommandRun:
     """Run the command to its end and read its record.
 
@@ -138,6 +164,7 @@ def run_command(
         resume: the step from whose checkpoint the run goes on.
         start_from: what the output directory holds at the start.
         handed_out: how many batches the loaders hand out before the first update; more were skipped before that.
+        fault: the save that is watched, or killed.
     """
     out, directory = root / "out", root / name
     record = directory / "record"
@@ -156,6 +183,7 @@ def run_command(
         "RESUMECHECK_SNAPSHOTS": ",".join(map(str, snapshots)),
         "RESUMECHECK_FROM": str(resume or 0),
         "RESUMECHECK_KILL": str(-1 if kill is None else kill),
+        "RESUMECHECK_FAULT": json.dumps(dataclasses.asdict(fault)) if fault is not None else "",
     }
     with (directory / "output.log").open("wb") as log:
         try:

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from resumecheck.runs.target import Target
 
+#: In the directory of a run whose save is watched: its events, or the one that it did not survive.
+SEEN = "file-events.json"
+
 Kind = Literal["plan", "reference", "source", "resumed"]
 
 
@@ -32,6 +35,21 @@ class Transplant:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fault:
+    """How a run dies in a save.
+
+    Attributes:
+        step: the save is what happens after this step and before the next.
+        event: number of the event in the output directory that the run does not survive, None to only list them.
+        torn: whether it dies in the middle of the event.
+    """
+
+    step: int
+    event: int | None = None
+    torn: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class RunSpec:
     """One run.
 
@@ -41,12 +59,15 @@ class RunSpec:
         directory: where the trajectory goes.
         output_dir: what the factory is given.
         stop: the step after which the run is stopped, None for the target's own end.
-        save_at: resume points at which a checkpoint is written, and the output directory copied.
+        save_at: steps at which a checkpoint is written; unless the run is to die or has died, the output directory is
+            copied then.
         resume_step: the step of the checkpoint to load, None to start anew.
         census_at, live_at, tensors, gradients, batches_after, samples, trace_at, live_at_end: see
             `adapters.recorder.Captures`.
         transplant: state to put in place, None for none.
         on_resume: arguments to change in a resumed run; in others it is only checked that they can be.
+        resume_newest: resume from what the target itself finds in the output directory.
+        fault: the run's save is listed event by event, or killed at one of them.
         kill: (step, signal name): the run kills itself before the first forward after that step.
         watch_kernels: whether torch names the kernels that are not deterministic.
         watch_files: whether the files that it opens, and the options of the factory, are noted.
@@ -70,6 +91,8 @@ class RunSpec:
     live_at_end: bool = False
     transplant: Transplant | None = None
     on_resume: tuple[tuple[str, str], ...] = ()
+    resume_newest: bool = False
+    fault: Fault | None = None
     kill: tuple[int, str] | None = None
     watch_kernels: bool = False
     watch_files: bool = False
@@ -82,7 +105,7 @@ class RunEnd:
 
     Attributes:
         status: `finished` (by itself), `stopped` (as asked), `failed` (the target raised), `usage` (wrong input),
-            `died` (the process is gone without a word).
+            `died` (the process is gone without a word), `nothing` (no checkpoint was found to resume from).
         steps: optimizer steps that this process executed.
         max_steps, steps_per_epoch: the target's own length.
         error: the exception as text.
@@ -90,7 +113,7 @@ class RunEnd:
         overridden: what the checker had to change in the target.
     """
 
-    status: Literal["finished", "stopped", "failed", "usage", "died"]
+    status: Literal["finished", "stopped", "failed", "usage", "died", "nothing"]
     steps: int = 0
     max_steps: int | None = None
     steps_per_epoch: int | None = None

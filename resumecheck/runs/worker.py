@@ -26,8 +26,9 @@ from resumecheck.adapters.lightning_trainer import PACKAGES
 from resumecheck.adapters.placement import put_leaves, put_objects
 from resumecheck.adapters.recorder import Captures, Recorder, RunStopped
 from resumecheck.errors import UsageError
+from resumecheck.runs.faults import FileEvents
 from resumecheck.runs.opened import note_opened
-from resumecheck.runs.spec import RunEnd, RunSpec
+from resumecheck.runs.spec import SEEN, Fault, RunEnd, RunSpec
 from resumecheck.runs.target import factory_options, load_factory
 from resumecheck.state.streams import set_streams
 from resumecheck.state.walk import take_census
@@ -94,6 +95,7 @@ class _Run:
         self.recorder: Recorder | None = None
         self.length: Length | None = None
         self.writer: TrajectoryWriter | None = None
+        self.events: FileEvents | None = None
         self._transplanted = False
         self._donor_epochs: frozenset[int] | None = None
 
@@ -142,8 +144,14 @@ class _Run:
             adapter.log_as({row.step: [event["logs"] for event in row.events if "logs" in event] for row in rows})
         if spec.transplant is not None:
             self._put_arguments(spec.transplant)
+        if spec.fault is not None:
+            self._watch_save(recorder, spec.fault)
         resume_from = None
-        if spec.resume_step is not None:
+        if spec.resume_newest:
+            resume_from = adapter.newest(Path(spec.output_dir))
+            if resume_from is None:
+                return RunEnd("nothing")
+        elif spec.resume_step is not None:
             resume_from = adapter.checkpoint(Path(spec.output_dir), spec.resume_step)
         try:
             with _watched_kernels(writer) if spec.watch_kernels else contextlib.nullcontext():
@@ -174,7 +182,9 @@ class _Run:
     def before_next_forward(self, done: int) -> None:
         """Everything that follows step `done` is over, and the next batch is here."""
         spec = self.spec
-        if done in spec.save_at:
+        if self.events is not None:
+            self.events.stop()
+        if done in spec.save_at and spec.fault is None and not spec.resume_newest:
             self._snapshot(done)
         if spec.kill is not None and spec.kill[0] == done:
             os.kill(os.getpid(), getattr(signal, spec.kill[1]))
@@ -183,6 +193,18 @@ class _Run:
             self._put(spec.transplant, done)
         elif spec.transplant is not None and spec.transplant.batches:
             self._put_streams_of_loading(Path(spec.transplant.donor), done + 1)
+
+    def _watch_save(self, recorder: Recorder, fault: Fault) -> None:
+        """Count the events of a save from the end of its step on."""
+        step_ends = recorder.step_ends
+
+        def then_watch(step: int, epoch: float | None) -> None:
+            step_ends(step, epoch)
+            if step == fault.step:
+                record = Path(self.spec.directory) / SEEN
+                self.events = FileEvents(self.spec.output_dir, fault.event, fault.torn, record=record)
+
+        recorder.step_ends = then_watch
 
     def _snapshot(self, done: int) -> None:
         """Copy the output directory as it is now: what a process that starts after a kill would find."""

@@ -12,8 +12,8 @@ import pytest
 from resumecheck.embedding import checkpoint
 from resumecheck.embedding.arguments import parse_train_arguments
 from resumecheck.embedding.train import build_trainer, main
+from resumecheck.runs.faults import FileEvents, tear
 from tests.embedding import forks, tiny
-from tests.embedding.file_events import FileEvents, halve
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +107,7 @@ def test_a_save_beside_an_earlier_checkpoint_that_it_removes(reference, encoder,
     events, cases = kill_at_each_event(arguments, 2, tmp_path)
     assert_every_file_is_seen(events, tmp_path / "0-0" / "checkpoint-2")
     kinds = [kind for kind, _, _ in events]
-    assert {"create", "write", "sync", "rename", "unlink", "rmdir", "mkdir"} == set(kinds)
+    assert {"create", "write", "sync", "rename", "remove", "rmdir", "mkdir"} == set(kinds)
     assert kinds.count("rename") == 2
     there = [path.endswith("checkpoint-1") and kind == "rename" for kind, path, _ in events].index(True)
     found = {}
@@ -126,7 +126,7 @@ def test_a_save_beside_an_earlier_checkpoint_that_it_removes(reference, encoder,
 def test_a_save_in_the_place_of_a_torn_checkpoint(reference, encoder, data, tmp_path):
     def tear_the_second(output_dir):
         shutil.copytree(output_dir / "checkpoint-1", output_dir / "checkpoint-2")
-        halve(output_dir / "checkpoint-2" / "optimizer.pt")
+        tear(output_dir / "checkpoint-2" / "optimizer.pt")
 
     arguments = options(encoder, data, tmp_path / "out")
     events, cases = kill_at_each_event(arguments, 2, tmp_path, prepare=tear_the_second)

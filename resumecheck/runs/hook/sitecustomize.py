@@ -44,13 +44,17 @@ class Record:
         self.snapshots = {int(step) for step in os.environ.get("RESUMECHECK_SNAPSHOTS", "").split(",") if step}
         self.kill = int(os.environ.get("RESUMECHECK_KILL", "-1"))
         self.process = os.getpid()
+        self.fault = json.loads(os.environ.get("RESUMECHECK_FAULT") or "{}")
+        self.events: Any = None
 
     def install(self) -> None:
         """Wrap torch's backward and loaders, and hear of each update."""
-        from torch.optim.optimizer import register_optimizer_step_pre_hook
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
         from torch.utils.data import dataloader
 
         register_optimizer_step_pre_hook(self.before_step)
+        if self.fault:
+            register_optimizer_step_post_hook(self.after_step)
         torch, record = self.torch, self
         backward, iterator = torch.autograd.backward, dataloader._BaseDataLoaderIter
         original_next: Any = iterator.__next__
@@ -106,6 +110,8 @@ class Record:
         if self.optimizer() is not optimizer:
             return
         done = self.step + int(os.environ.get("RESUMECHECK_FROM", "0"))
+        if self.events is not None and self.events.active:
+            self.events.stop()
         if done in self.snapshots:
             shutil.copytree(os.environ["RESUMECHECK_OUT"], os.path.join(self.directory, str(done)), symlinks=True)
         if done == self.kill:
@@ -123,8 +129,15 @@ class Record:
         self.write({**facts, "state": self.state(optimizer)})
         self.batches, self.losses = [], []
 
+    def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """An optimizer has updated: what the files are changed by from now on belongs to the save after this step."""
+        if self.optimizer is not None and self.optimizer() is optimizer and self.step == self.fault["step"]:
+            self.events.start()
+
     def at_end(self) -> None:
         """The process ends by itself: what the last update has made."""
+        if self.events is not None:
+            self.events.stop()
         optimizer = self.optimizer() if self.optimizer is not None and os.getpid() == self.process else None
         if optimizer is not None:
             self.write({"step": None, "state": self.state(optimizer)})
@@ -273,6 +286,9 @@ def hashed(content: bytes) -> str:
 class AfterTorch:
     """A finder that lets torch be imported as ever, and starts the record when that is done."""
 
+    def __init__(self, events: Any) -> None:
+        self.events = events
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Only for torch itself, once."""
         if name != "torch":
@@ -286,7 +302,9 @@ class AfterTorch:
 
         def then_record(module: Any) -> None:
             execute(module)
-            Record(module, os.environ["RESUMECHECK_RECORD"]).install()
+            record = Record(module, os.environ["RESUMECHECK_RECORD"])
+            record.events = self.events
+            record.install()
 
         loader.exec_module = then_record
         return spec
@@ -300,6 +318,26 @@ def run_the_other() -> None:
         other.loader.exec_module(importlib.util.module_from_spec(other))
 
 
+def watched_files() -> Any:
+    """What counts the events in the output directory, where a save is to be watched or killed.
+
+    It is there before anything else is imported, so that nothing has taken a function of `os` that is not wrapped.
+    """
+    if not os.environ.get("RESUMECHECK_FAULT"):
+        return None
+    fault = json.loads(os.environ["RESUMECHECK_FAULT"])
+    folder = os.path.join(os.path.dirname(HERE), "faults")
+    place = os.path.join(folder, "__init__.py")
+    spec = importlib.util.spec_from_file_location("resumecheck_faults", place, submodule_search_locations=[folder])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    record = os.path.join(os.environ["RESUMECHECK_RECORD"], "file-events.json")
+    return module.FileEvents(os.environ["RESUMECHECK_OUT"], fault["event"], fault["torn"], record=record, active=False)
+
+
 if os.environ.get("RESUMECHECK_RECORD"):
-    sys.meta_path.insert(0, AfterTorch())
+    sys.meta_path.insert(0, AfterTorch(watched_files()))
     run_the_other()
