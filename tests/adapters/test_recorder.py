@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from resumecheck.adapters import recorder as recorder_module
-from resumecheck.adapters.recorder import PARTS, Recorder
+from resumecheck.adapters.levels import PARTS
+from resumecheck.adapters.recorder import Recorder
 from resumecheck.state import digest as digest_module
 from resumecheck.state.capture import LiveState
 from resumecheck.trajectory import TrajectoryWriter, read_trajectory
