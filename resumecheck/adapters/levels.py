@@ -46,7 +46,9 @@ def together_by_component(state: dict[str, dict[str, str]], step: int) -> dict[s
 
 def at_one_level(one: Row, other: Row) -> tuple[Row, Row]:
     """Two rows of a step, at the level `light` where one of them is: a saved step is recorded in full."""
-    if is_light(one) or is_light(other) or (turn(one.step) in one.gradients) != (turn(one.step) in other.gradients):
+    key = turn(one.step)
+    gradients = one.gradients and other.gradients and (key in one.gradients) != (key in other.gradients)
+    if is_light(one) or is_light(other) or gradients:
         return _in_light(one), _in_light(other)
     return one, other
 

@@ -25,10 +25,14 @@ from resumecheck.production.replay import replayed
 from resumecheck.production.result import Audit, Resume, Segment, gravest
 from resumecheck.state.capture import NON_PERSISTENT
 from resumecheck.trajectory import Trajectory
-from resumecheck.verdict import Divergence, Finding
+from resumecheck.verdict import Divergence, Finding, StepPair
 
 #: What may differ after a resume without being another state: the Trainer counts anew, and gradients are zeroed.
 _NO_STATE = ("counters", "gradient-accumulation")
+#: What to do where a run has started over.
+_LOAD = (
+    "Give the checkpoint to trainer.train(resume_from_checkpoint=...); resumecheck doctor names the newest whole one."
+)
 #: The rungs on which what was loaded shows.
 _LOADED = ("state-after-loading", "identity", "random-streams")
 
@@ -97,9 +101,15 @@ def _judge(before: Sequence[Recorded], segment: Recorded, got: Trajectory) -> Re
         first_divergence=divergence,
         findings=findings,
         latent=_latent(differences, until) if not findings else (),
-        window=steps_around(*pair, first),
-        notes=(*_proved(outcome, resume, effect, writer, pair), *changed.notes),
+        window=_window(pair, first),
+        notes=(*_proved(outcome, resume, findings, writer, pair), *changed.notes),
     )
+
+
+def _window(pair: tuple[Trajectory, Trajectory], step: int | None) -> tuple[StepPair, ...]:
+    """The steps around the divergence that were executed twice, and the one before them."""
+    both = tuple(each for each in steps_around(*pair, step) if each.expected is not None)
+    return both if any(each.got is not None for each in both) else ()
 
 
 def _writer(before: Sequence[Recorded], step: int) -> Recorded | None:
@@ -193,7 +203,7 @@ def _diagnosed(
     if not findings and effect is not None:
         findings.append(finding("hidden-state", "suspected", unexplained(effect), first_step=effect.step))
     blamed = [(each.component, each.status) for each in findings]
-    findings += absent_files(segment.facts.get("absent_files") or {}, step, blamed)
+    findings += absent_files(segment.facts.get("absent_files", {}), step, blamed)
     divergence = with_float_distance(divergence_of(difference))
     return tuple(findings), dataclasses.replace(divergence, component=findings[0].component)
 
@@ -209,7 +219,7 @@ def _without_a_step(
         detail, number, ids = again
         divergence = Divergence(number, "sample-ids", "data-position", "sample ids", "", None, ", ".join(map(str, ids)))
         return (finding("data-position", "suspected", detail),), divergence
-    absent = segment.facts.get("absent_files") or {}
+    absent = segment.facts.get("absent_files", {})
     for name in _other_streams(pair) or ():
         missing = absent_files(absent, resume.step, [(name, "suspected")])
         if missing:
@@ -233,7 +243,11 @@ def _other_streams(pair: tuple[Trajectory, Trajectory]) -> list[str] | None:
 
 
 def _proved(
-    outcome: str, resume: Resume, effect: Difference | None, writer: Recorded, pair: tuple[Trajectory, Trajectory]
+    outcome: str,
+    resume: Resume,
+    findings: Sequence[Finding],
+    writer: Recorded,
+    pair: tuple[Trajectory, Trajectory],
 ) -> list[str]:
     """What the verdict does not say."""
     notes = []
@@ -251,7 +265,7 @@ def _proved(
         notes.append(
             f"no step was executed twice; {streams}; what the data brings, and what no checkpoint holds, is not proved"
         )
-    if effect is not None and effect.rung in ("loss", "gradients", "state-after-step") and outcome == "diverged":
+    if findings and findings[0].component == "hidden-state":
         notes.append("training that does not repeat itself looks the same: resumecheck verify tells the two apart")
     return notes
 
@@ -287,7 +301,7 @@ def _started_over(
         first_divergence=Divergence(
             saved[1] + 1, "state-after-loading", "counters", "counter", "global_step", saved[1], 0
         ),
-        findings=(finding("counters", "suspected", detail),),
+        findings=(dataclasses.replace(finding("counters", "suspected", detail), advice=_LOAD),),
         notes=(again, *notes),
     )
 
@@ -300,7 +314,7 @@ def _described(segment: Recorded) -> Segment:
         last_step=segment.run.last_step if segment.run is not None else None,
         saves=segment.saves,
         started=started if isinstance(started, str) else None,
-        ended="finished" if segment.finished else "interrupted",
+        ended=segment.ended,
         torn=segment.torn,
     )
 
@@ -316,7 +330,7 @@ def _notes(record: Sequence[Recorded]) -> list[str]:
             notes.append(f"{name}: the last line of its record is torn, as a kill leaves it, and is left out")
         if segment.facts.get("failed"):
             notes.append(f"{name}: recording failed ({segment.facts['failed']}); what came later is not recorded")
-    worlds = [(segment.facts.get("environment") or {}).get("world_size") for segment in record]
+    worlds = [segment.facts.get("environment", {}).get("world_size") for segment in record]
     several = [world for world in worlds if isinstance(world, int) and world > 1]
     if several:
         notes.append(

@@ -17,6 +17,8 @@ _OUTSIDE_THE_STEP = (
     "disable_tqdm",
     "project",
 )
+#: Arguments of `resumecheck train` that say how this start of the run is made.
+_OF_THE_START = ("verify_resume", "allow_missing_state", "record", "overwrite_output_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,8 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> Changes:
     """Compare the facts of two segments."""
     arguments = _changed(before, now, "arguments")
     environment = _changed(before, now, "environment")
-    environment.pop("hash_seed", None)
+    for name in _OF_THE_START:
+        arguments.pop(name, None)
     lengths = _changed({"run": before}, {"run": now}, "run", only=("max_steps", "steps_per_epoch"))
     kinds = {
         "arguments": arguments,

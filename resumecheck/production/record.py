@@ -6,11 +6,13 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from resumecheck.errors import UsageError
 from resumecheck.trajectory import UNFINISHED, NothingRecordedError, Row, Trajectory, makes_sense, read_trajectory
 
+#: Facts of a segment that have facts in them.
+_OBJECTS = ("arguments", "versions", "environment", "absent_files")
 _NAME = re.compile(r"segment-(\d+)")
 
 
@@ -30,9 +32,11 @@ class Recorded:
         return tuple(row.step for row in rows if save_event(row) is not None)
 
     @property
-    def finished(self) -> bool:
-        """Whether training ended by itself."""
-        return self.facts.get("ended") == "finished"
+    def ended(self) -> Literal["finished", "stopped", "interrupted"]:
+        """Whether training ended at its last step, by itself before that, or by a kill or an exception."""
+        if self.run is None or self.facts.get("ended") != "by itself":
+            return "interrupted"
+        return "finished" if self.run.last_step == self.facts.get("max_steps") else "stopped"
 
     @property
     def last_whole_step(self) -> int:
@@ -102,6 +106,9 @@ def _read_segment(number: int, path: Path) -> Recorded:
         if not (path / "run.json").exists() and not (path / "steps.jsonl").exists():
             return Recorded(number, {}, None, torn=False)  # the process ended while it was made
         raise UsageError(f"the record is damaged: {error}") from error
+    strange = next((name for name in _OBJECTS if not isinstance(facts.get(name, {}), dict)), None)
+    if strange is not None:
+        raise UsageError(f"the record is damaged: {path / 'run.json'}: {strange!r} makes no sense")
     odd = next((step for step, row in run.rows.items() if not makes_sense(row)), None)
     if odd is not None:
         raise UsageError(f"the record is damaged: {path / 'steps.jsonl'}: the row of step {odd!r:.20} makes no sense")

@@ -163,7 +163,7 @@ class _Segment:
     def finish(self, step: int) -> None:
         """The last step is over."""
         self.recorder.finish(step)
-        self.careful(self.writer.describe)(ended="finished")
+        self.careful(self.writer.describe)(ended="by itself")
 
     def close(self) -> None:
         """Let go of the trainer."""
@@ -223,6 +223,6 @@ def _environment(trainer: Trainer) -> dict[str, Any]:
         "world_size": trainer.args.world_size,
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "hash_seed": os.environ.get("PYTHONHASHSEED"),
+        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED"),
         **{path: value for path, value, _setter in process_state() if path.startswith("torch.")},
     }

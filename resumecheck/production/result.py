@@ -32,7 +32,7 @@ class Segment:
         last_step: the last step that it recorded.
         saves: the steps at which it saved a checkpoint.
         started: when it was started, in UTC.
-        ended: `finished` where training ended by itself, else `interrupted`.
+        ended: `finished` at the last step, `stopped` where training ended by itself before that, else `interrupted`.
         torn: whether a kill has torn the last line of its record, which is left out.
     """
 
@@ -41,7 +41,7 @@ class Segment:
     last_step: int | None
     saves: tuple[int, ...]
     started: str | None
-    ended: Literal["finished", "interrupted"]
+    ended: Literal["finished", "stopped", "interrupted"]
     torn: bool = False
 
 

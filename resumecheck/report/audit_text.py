@@ -69,6 +69,8 @@ def _steps(segment: Segment) -> str:
 def _from(resume: Resume | None) -> tuple[str, str]:
     if resume is None:
         return "", ""
+    if resume.verdict == "started-over":
+        return "nothing", resume.verdict
     where = f"step {resume.step}" + (f" of segment {resume.continues}" if resume.continues is not None else "")
     twice = f", {resume.executed_twice} steps executed twice" if resume.executed_twice else ""
     return where, f"{resume.verdict}{twice}"
@@ -76,7 +78,12 @@ def _from(resume: Resume | None) -> tuple[str, str]:
 
 def _resume(resume: Resume) -> Iterator[str]:
     """What is worth saying of a resume; nothing of one that is exact and changed nothing."""
-    if resume.first_divergence is not None:
+    title = f"segment {resume.segment}, resumed after step {resume.step}"
+    if resume.verdict == "started-over":
+        yield ""
+        yield f"segment {resume.segment} started over"
+        yield from finding_lines(resume.findings[0], "cause")
+    elif resume.first_divergence is not None:
         yield ""
         yield from point_lines(
             ResumePoint(
@@ -88,11 +95,12 @@ def _resume(resume: Resume) -> Iterator[str]:
                 window=resume.window,
                 compared=resume.executed_twice,
             ),
-            f"segment {resume.segment}, resumed after step {resume.step}",
+            title,
+            "interrupted -> resumed",
         )
     elif resume.notes or resume.latent:
         yield ""
-        yield f"segment {resume.segment}, resumed after step {resume.step}: {resume.verdict}"
+        yield f"{title}: {resume.verdict}"
     for found in resume.latent:
         yield from finding_lines(found, "latent")
     for note in resume.notes:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from resumecheck.verdict import Finding, ResumePoint, StepPair, Verdict
 
 WIDTH = 100
+_SIDES = "uninterrupted -> resumed"
 
 _COLOURS = {"equivalent": "green", "diverged": "red", "nondeterministic": "yellow", "error": "red"}
 
@@ -122,7 +123,7 @@ def _failed_points(failed: Sequence[ResumePoint]) -> Iterator[str]:
             yield from _wrapped("likewise", f"resumed from {numbers(points[1:])}", "  ")
 
 
-def point_lines(point: ResumePoint, title: str | None = None) -> Iterator[str]:
+def point_lines(point: ResumePoint, title: str | None = None, sides: str = _SIDES) -> Iterator[str]:
     """A resumed run that is another run: where, what, why, and the steps around it."""
     again = "a second time " if point.resumes > 1 else ""
     yield f"{title or f'resumed {again}from step {point.step}'}: {first_difference(point)}"
@@ -139,7 +140,7 @@ def point_lines(point: ResumePoint, title: str | None = None) -> Iterator[str]:
         yield from finding_lines(finding, "cause" if index == 0 else "also")
     if point.window:
         yield ""
-        yield from window_lines(point.window)
+        yield from window_lines(point.window, sides)
 
 
 def finding_lines(finding: Finding, label: str) -> Iterator[str]:
@@ -159,7 +160,7 @@ def _latent(verdict: Verdict) -> Iterator[str]:
         yield from textwrap.wrap(text, WIDTH, initial_indent="    - ", subsequent_indent="      ", **_WORDS)
 
 
-def window_lines(window: Sequence[StepPair], sides: str = "uninterrupted -> resumed") -> Iterator[str]:
+def window_lines(window: Sequence[StepPair], sides: str = _SIDES) -> Iterator[str]:
     """The steps around the difference, both sides where the two differ."""
     known = known_fields(window)
     rows = [["", "step", *(STEP_FIELDS[field] for field in known)]]
