@@ -17,6 +17,8 @@ NOTHING_HEAVY = {
     "resumecheck verify --help": "import sys; sys.argv = ['resumecheck', 'verify', '--help']; main()",
     "resumecheck repro --help": "import sys; sys.argv = ['resumecheck', 'repro', '--help']; main()",
     "resumecheck doctor --help": "import sys; sys.argv = ['resumecheck', 'doctor', '--help']; main()",
+    "resumecheck audit --help": "import sys; sys.argv = ['resumecheck', 'audit', '--help']; main()",
+    "the result of an audit": "import resumecheck; assert resumecheck.Audit.__name__ == 'Audit'",
     "wrong usage": "import sys; sys.argv = ['resumecheck', 'verify', 'a:b', '--at', 'x,y']; main()",
 }
 
