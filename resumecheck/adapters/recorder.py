@@ -207,7 +207,9 @@ class Recorder:
 
         The row is written again when the step is over; of two rows of a step the last one counts.
         """
-        row = self._current()
+        row = self._row
+        if row is None:  # by hand, when training is over
+            return
         self._saved = True
         self.event("save", streams=digest_streams())
         unfinished: dict[str, Any] = {"kind": UNFINISHED}

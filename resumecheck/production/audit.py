@@ -27,14 +27,17 @@ from resumecheck.state.capture import NON_PERSISTENT
 from resumecheck.trajectory import Trajectory
 from resumecheck.verdict import Divergence, Finding, StepPair
 
-#: What may differ after a resume without being another state: the Trainer counts anew, and gradients are zeroed.
-_NO_STATE = ("counters", "gradient-accumulation")
+#: Counters that follow from the arguments of a start.
+_FROM_ARGUMENTS = frozenset(
+    {"save_steps", "eval_steps", "logging_steps", "max_steps", "num_train_epochs", "train_batch_size"}
+)
 #: What to do where a run has started over.
 _LOAD = (
     "Give the checkpoint to trainer.train(resume_from_checkpoint=...); resumecheck doctor names the newest whole one."
 )
 #: The rungs on which what was loaded shows.
-_LOADED = ("state-after-loading", "identity", "random-streams")
+_AT_THE_START = ("state-after-loading", "identity")
+_LOADED = (*_AT_THE_START, "random-streams")
 
 
 def audit(run_dir: str | os.PathLike[str]) -> Audit:
@@ -147,21 +150,28 @@ def _alike(expected: Trajectory, got: Trajectory, until: int) -> tuple[Trajector
 
 def _lasting(differences: list[Difference], step: int, until: int) -> list[Difference]:
     """What was loaded differently, has had no effect, and is still different where the comparison ends."""
-    there = {difference.component for difference in differences if difference.step == until}
+    there = {each.component for each in differences if each.step == until and each.rung not in _AT_THE_START}
     return [
         difference
         for difference in differences
         if difference.rung in _LOADED
-        and difference.component not in _NO_STATE
+        and _is_state(difference)
         and difference.quantity != NON_PERSISTENT
         and (until == step or difference.rung == "identity" or difference.component in there)
     ]
 
 
+def _is_state(difference: Difference) -> bool:
+    """Whether it is state of the run: gradients are zeroed, and some counters follow from arguments."""
+    names = {key.partition("|")[2] for key in difference.keys} - {""}  # at the level `light` there is no name
+    counted = difference.component == "counters" and names <= _FROM_ARGUMENTS
+    return not counted and difference.component != "gradient-accumulation"
+
+
 def _latent(differences: list[Difference], until: int) -> tuple[Finding, ...]:
     found: dict[str, Difference] = {}
     for difference in differences:
-        if difference.rung in _LOADED and difference.component not in _NO_STATE:
+        if difference.rung in _LOADED and _is_state(difference):
             found.setdefault(difference.component, difference)
     return tuple(
         finding(name, "suspected", f"{words(difference)}; no effect on any step up to {until}")
@@ -179,11 +189,9 @@ def _diagnosed(
     """The components to suspect, in the order in which causes act, and the first divergence."""
     step = pair[1].first_step
     suspects = [each for each in find_suspects(differences, [], *pair, step) if not each.logged]
-    state = [each for each in suspects if each.component not in _NO_STATE]
+    state = [each for each in suspects if each.difference is None or _is_state(each.difference)]
     suspects = state or suspects
-    loaded = any(
-        each.difference is not None and each.difference.rung in ("state-after-loading", "identity") for each in state
-    )
+    loaded = any(each.difference is not None and each.difference.rung in _AT_THE_START for each in state)
     if changed:
         # What came back different from the checkpoint has no argument for its cause; what differs later may have.
         suspects.insert(len(suspects) if loaded else 0, Suspect("arguments", changed))

@@ -47,8 +47,8 @@ class Recorded:
 
 
 def save_event(row: Row) -> dict[str, Any] | None:
-    """The save after a step, None where there was none."""
-    return next((event for event in row.events if event["kind"] == "save"), None)
+    """The last save after a step, None where there was none."""
+    return next((event for event in reversed(row.events) if event["kind"] == "save"), None)
 
 
 def is_unfinished(row: Row) -> bool:

@@ -43,14 +43,16 @@ class Recorder(Observes):
     recorded. A row is handed to the operating system as soon as it is complete, so it survives a SIGKILL.
 
     Recording draws from no random stream and changes no tensor. What fails while recording, say a full disk, is logged,
-    and the run goes on without its record. Of several processes the first one records what it has.
+    and the run goes on without its record. Of several processes the first one records what it has. The runs of a check
+    (`resumecheck verify`) are not recorded.
 
     Args:
         directory: where the record is; it is made where there is none. Segments are only ever added to it.
         level: `light` records one digest for each component in a step, `full` one for each tensor.
 
     Raises:
-        UsageError: when training begins: the directory cannot be written, or it is not a Trainer that trains.
+        UsageError: when training begins: the directory cannot be written, it is not a Trainer that trains, or its state
+            is in pieces over several processes (FSDP, DeepSpeed).
 
     Example:
         >>> trainer = Trainer(..., callbacks=[resumecheck.Recorder("runs/a")])  # doctest: +SKIP
@@ -71,8 +73,8 @@ class Recorder(Observes):
         if self._segment is not None:  # the last training of this trainer ended by an exception
             self._segment.close()
             self._segment = None
-        if state.is_world_process_zero:
-            trainer, resumed_from = _training_of(self)
+        trainer, resumed_from = _training_of(self)
+        if state.is_world_process_zero and not _in_a_check(trainer):
             self._segment = _Segment(self.directory, self.level, trainer, resumed_from)
             self._pass_on("on_train_begin", args, state, control, **kwargs)
 
@@ -211,9 +213,27 @@ def _training_of(callback: Recorder) -> tuple[Trainer, str | None]:
             resumed_from = str(given)
         trainer = frame.f_locals.get("self")
         if isinstance(trainer, Trainer) and any(each is callback for each in trainer.callback_handler.callbacks):
+            _check_whole(trainer)
             return trainer, resumed_from
         frame = frame.f_back
     raise UsageError("Recorder: no transformers.Trainer has called; give it to one, as callbacks=[Recorder(directory)]")
+
+
+def _in_a_check(trainer: Trainer) -> bool:
+    """Whether this training is one of the runs of `resumecheck verify`, which are no starts of the recorded run."""
+    attached = any(isinstance(callback, TrainerEvents) for callback in trainer.callback_handler.callbacks)
+    return attached or "RESUMECHECK_RECORD" in os.environ
+
+
+def _check_whole(trainer: Trainer) -> None:
+    """UsageError where the state of the run is in pieces: to read them takes all processes, and would stop this one."""
+    parameters = trainer.model.parameters() if trainer.model is not None else ()
+    pieces = any(hasattr(parameter, "to_local") for parameter in parameters)
+    if pieces or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise UsageError(
+            "Recorder: the state of this run is in pieces (FSDP, DeepSpeed, tensor parallel), which is not recorded;\n"
+            "leave the callback out"
+        )
 
 
 def _environment(trainer: Trainer) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What an audit says of runs that were really killed and resumed."""
 
+import json
 import random
 import shutil
 
@@ -98,6 +99,16 @@ def test_a_learning_rate_that_the_trainer_ignores_is_noted_and_no_divergence(tmp
     assert resume.notes == (
         "changed arguments: learning_rate: expected 0.001, got 0.05; logging_steps: expected 5, got 3",
     )
+
+
+def test_a_resume_that_is_recorded_at_another_level_is_compared_at_the_lower_one(tmp_path):
+    run = Run(tmp_path)
+    run.killed(10)
+    run.level = "full"
+    run.killed(10, resume=4)
+    run.level = "light"
+    run.resumed(8)
+    assert [(each.verdict, each.executed_twice) for each in run.audit().resumes] == [("exact", 5), ("exact", 1)]
 
 
 # --- equal as far as it is known ------------------------------------------------------------------------------------
@@ -219,6 +230,17 @@ def test_a_learning_rate_that_begins_again_is_named(tmp_path):
     resume = only(run.audit())
     assert codes(resume)[0] == ("RC404", "lr-scheduler")
     assert resume.first_divergence.rung == "state-after-loading"
+
+
+def test_a_counter_that_is_not_restored_is_named_although_no_step_depends_on_it(tmp_path):
+    run = Run(tmp_path)
+    run.killed(7)
+    state = run.checkpoint(4) / "trainer_state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "best_metric": 0.5}))
+    run.resumed(4)
+    resume = only(run.audit())
+    assert codes(resume) == [("RC107", "counters")]
+    assert resume.first_divergence.name == "best_metric"
 
 
 # --- no resume, or none that is known -------------------------------------------------------------------------------

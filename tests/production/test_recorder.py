@@ -12,6 +12,9 @@ from torch.utils.data import dataloader
 from transformers import Trainer, TrainerCallback
 
 import resumecheck
+from resumecheck.adapters.contract import Saving
+from resumecheck.adapters.recorder import Recorder as StepRecorder
+from resumecheck.adapters.transformers_trainer import TrainerAdapter
 from resumecheck.errors import UsageError
 from resumecheck.production.record import read_record
 from resumecheck.production.recorder import Recorder
@@ -131,12 +134,50 @@ def test_only_a_trainer_can_be_recorded(tmp_path):
         Recorder(tmp_path / "record").on_train_begin(None, state, None)
 
 
-def test_of_several_processes_only_the_first_writes(tmp_path):
-    state = types.SimpleNamespace(is_world_process_zero=False, global_step=1)
-    recorder = Recorder(tmp_path / "record")
-    for event in ("on_train_begin", "on_step_begin", "on_step_end", "on_train_end"):
-        getattr(recorder, event)(None, state, None)
+class Pretends(TrainerCallback):
+    """Changes what the trainer says of itself when training begins."""
+
+    def __init__(self, trainer, **facts):
+        self.trainer, self.facts = trainer, facts
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        for name, value in self.facts.items():
+            setattr(self.trainer, name, value)
+
+
+@pytest.mark.parametrize("pieces", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_state_in_pieces_is_refused_before_the_first_step(tmp_path, pieces):
+    trainer = make_trainer(tmp_path / "out")
+    trainer.add_callback(Pretends(trainer, **{pieces: True}))
+    trainer.add_callback(Recorder(tmp_path / "record"))
+    with pytest.raises(UsageError, match=r"in pieces .* is not recorded"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_the_runs_of_a_check_are_not_recorded(tmp_path):
+    trainer = make_trainer(tmp_path / "out", max_steps=2)
+    trainer.add_callback(Recorder(tmp_path / "record"))
+    adapter = TrainerAdapter(trainer, tmp_path / "out")
+    recorder = StepRecorder(TrajectoryWriter(tmp_path / "run"), adapter.live)
+    adapter.attach(recorder, Saving(own=True), lambda length: None)
+    trainer.train()
+    assert recorder.finished_steps == 2
     assert not (tmp_path / "record").exists()
+
+
+def test_what_is_saved_by_hand_after_training_is_no_failure(tmp_path, caplog):
+    class SavesAtTheEnd(TrainerCallback):
+        def on_train_end(self, args, state, control, **kwargs):
+            trainer._save_checkpoint(trainer.model, None)
+
+    trainer = make_trainer(tmp_path / "out", max_steps=2, load_best_model_at_end=False)
+    trainer.add_callback(SavesAtTheEnd())
+    trainer.add_callback(Recorder(tmp_path / "record"))
+    trainer.train()
+    (segment,) = read_record(tmp_path / "record")
+    assert (segment.saves, segment.ended) == ((2,), "finished")
+    assert "no longer recorded" not in caplog.text
 
 
 def test_a_recorder_given_to_the_trainer_at_once_records_as_well(tmp_path):

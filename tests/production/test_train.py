@@ -9,7 +9,7 @@ import pytest
 
 from resumecheck.cli import main
 from resumecheck.production.record import read_record
-from tests.embedding import forks, tiny
+from tests.embedding import forks, ranks, tiny
 from tests.production.runs import audit, only
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,17 @@ def test_a_run_that_was_killed_and_resumed_in_fresh_processes_is_exact(options, 
     assert (resume.verdict, resume.step, resume.executed_twice) == ("exact", 3, 2)
     assert [segment.ended for segment in found.segments] == ["interrupted", "finished"]
     assert resume.notes == ()
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_records_and_an_exact_resume_is_exact(options, tmp_path):
+    common = {"ddp_backend": "gloo", "max_steps": 5}
+    assert ranks.run(lambda rank: main(options(**common)), tmp_path / "rendezvous") == [0, 0]
+    resume = {"resume_from_checkpoint": tmp_path / "out" / "checkpoint-3"}
+    assert ranks.run(lambda rank: main(options(**common, **resume)), tmp_path / "rendezvous") == [0, 0]
+    found = audit(tmp_path / "record")
+    assert (only(found).verdict, only(found).executed_twice) == ("exact", 2)
+    assert found.notes == ("of 2 processes the first is recorded: data and random streams of the others are not",)
 
 
 def test_state_that_is_allowed_to_be_missing_is_named(options, tmp_path):
