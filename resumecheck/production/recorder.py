@@ -28,6 +28,7 @@ from resumecheck.adapters.transformers_trainer import Observes, TrainerAdapter, 
 from resumecheck.errors import UsageError
 from resumecheck.production.record import claim_segment
 from resumecheck.runs.worker import versions
+from resumecheck.state.capture import LiveState
 from resumecheck.state.process import process_state
 from resumecheck.trajectory import TrajectoryWriter
 
@@ -134,10 +135,7 @@ class _Segment:
             raise UsageError(
                 f"Recorder({str(directory)!r}): the record cannot be written ({error.strerror or error})"
             ) from error
-        recorder = StepRecorder(
-            self.writer, self.adapter.live, level=level, whole_saves=True, captures=Captures(census=False)
-        )
-        self.recorder: Any = _Careful(recorder, self.careful)
+        self.recorder: Any = _Careful(step_recorder(self.writer, self.adapter.live, level), self.careful)
         self.events: TrainerEvents = self.adapter.observe(self.recorder, Saving(own=True), self._begin, self.ids)
         self.adapter.wrap("_save_checkpoint", self._save_checkpoint)
         self.adapter.wrap("_load_best_model", self._load_best_model)
@@ -189,6 +187,11 @@ class _Segment:
         """Around the loading of other weights at the end: the last step has its own."""
         self.recorder.finish(self.trainer.state.global_step)
         return original(*args, **kwargs)
+
+
+def step_recorder(writer: TrajectoryWriter, live: Callable[[], LiveState], level: Level) -> StepRecorder:
+    """What writes the rows of a segment: without a census, and in full where a checkpoint is saved."""
+    return StepRecorder(writer, live, level=level, whole_saves=True, captures=Captures(census=False))
 
 
 class _Careful:

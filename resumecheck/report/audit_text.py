@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from resumecheck.report import terminal
 from resumecheck.report.doctor_text import printable, wrapped
-from resumecheck.report.terminal import WIDTH, finding_lines, point_lines
+from resumecheck.report.terminal import finding_lines, point_lines
 from resumecheck.verdict import ResumePoint
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from resumecheck.production.result import Audit, Resume, Segment
+
+WIDTH = terminal.WIDTH
 
 _MEANING = {
     "exact": "every resume was exact",
@@ -37,7 +40,7 @@ def render(audit: Audit, console: Console) -> None:
     console.print(_table(audit))
     for resume in audit.resumes:
         for line in _resume(resume):
-            console.print(Text(line), soft_wrap=True)
+            console.print(Text(printable(line)), soft_wrap=True)
     for note in audit.notes:
         console.print("")
         for line in wrapped("note", note):
@@ -105,6 +108,3 @@ def _resume(resume: Resume) -> Iterator[str]:
         yield from finding_lines(found, "latent")
     for note in resume.notes:
         yield from wrapped("note", note)
-
-
-__all__ = ["WIDTH", "render"]
