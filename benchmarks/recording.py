@@ -1,4 +1,7 @@
-"""What recording costs: the MiniLM trainer of `make verify`, recorded by turns at no level, `light` and `full`.
+"""What recording costs: the MiniLM trainer of `make verify`, by turns at no level, `light`, `full`, `callback`.
+
+`light` and `full` are the levels of a check; `callback` is what `resumecheck.Recorder` does in production: `light`
+without a census. It also records each save in full; what that adds to a save is measured by itself, at the end.
 
 One run of `Trainer.train` with the adapter attached as in a check. A round is one step of each level, in changing order
 and on the same batch, and a step lasts from one call of `step_starts` to the next, so it holds everything that the
@@ -28,13 +31,16 @@ from resumecheck.adapters.contract import Saving
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.adapters.transformers_trainer import TrainerAdapter
 from resumecheck.embedding.demo import build
+from resumecheck.production.recorder import step_recorder
 from resumecheck.trajectory import TrajectoryWriter
 
-LEVELS = ("off", "light", "full")
+LEVELS = ("off", "light", "full", "callback")
 #: The most that a step may cost, as a ratio to a step that is not recorded.
-ALLOWED = {"light": 1.05, "full": 1.15}
+ALLOWED = {"light": 1.05, "full": 1.15, "callback": 1.05}
 #: Rounds that are not counted: each recorder takes its first census, buffers are allocated.
 WARMUP = 2
+#: How often the recording of a save is timed.
+SAVES = 9
 
 
 class Turns:
@@ -84,6 +90,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
         turns = measure(Path(directory), options.rounds, options.batch)
+        saves = [timed(turns.recorders["callback"].saving) for _ in range(SAVES)]
     print(
         f"{options.rounds} rounds, one thread, batches of {len(turns.batch_of_round['queries']['input_ids'])} queries"
     )
@@ -93,10 +100,11 @@ def main() -> int:
         allowed = ALLOWED.get(level)
         met = met and (allowed is None or cpu <= allowed)
         print(
-            f"{level:6s} wall {statistics.median(turns.wall[level][WARMUP:]) * 1e3:6.1f} ms, ratio {wall:.3f}; "
+            f"{level:8s} wall {statistics.median(turns.wall[level][WARMUP:]) * 1e3:6.1f} ms, ratio {wall:.3f}; "
             f"CPU {statistics.median(turns.cpu[level][WARMUP:]) * 1e3:6.1f} ms, ratio {cpu:.3f}"
             + (f"; allowed {allowed:.2f}" if allowed else "")
         )
+    print(f"a save takes {statistics.median(saves) * 1e3:.1f} ms longer, median of {len(saves)}, wall")
     return 0 if met else 1
 
 
@@ -107,13 +115,22 @@ def measure(directory: Path, rounds: int, batch: int) -> Turns:
     # One step more than the rounds have: a step ends where the next one starts.
     trainer.args.max_steps = (rounds + WARMUP) * len(LEVELS) + 1
     adapter = TrainerAdapter(trainer, directory)
-    turns = Turns(
-        {level: Recorder(TrajectoryWriter(directory / level), adapter.live, level=level) for level in ("light", "full")}
-    )
+    recorders = {
+        level: Recorder(TrajectoryWriter(directory / level), adapter.live, level=level) for level in ("light", "full")
+    }
+    recorders["callback"] = step_recorder(TrajectoryWriter(directory / "callback"), adapter.live, "light")
+    turns = Turns(recorders)
     adapter.attach(turns, Saving(own=False), lambda length: None)  # ty: ignore[invalid-argument-type]
     adapter.feed(lambda step, micro: turns.batch_of_round)
     adapter.train(None)
     return turns
+
+
+def timed(action: Any) -> float:
+    """Seconds that it takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
 
 
 def paired(times: list[float], unrecorded: list[float]) -> float:

@@ -16,37 +16,46 @@ if TYPE_CHECKING:
     from resumecheck.checkpoints.doctor import doctor
     from resumecheck.comparison import Comparison, diff
     from resumecheck.errors import ResumecheckError, ResumeDivergence, TargetError, UsageError
+    from resumecheck.production.audit import audit
+    from resumecheck.production.recorder import Recorder
+    from resumecheck.production.result import Audit
     from resumecheck.verdict import Divergence, Finding, ResumePoint, Verdict
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
     "Comparison",
     "Diagnosis",
     "Divergence",
     "Finding",
+    "Recorder",
     "ResumeDivergence",
     "ResumePoint",
     "ResumecheckError",
     "TargetError",
     "UsageError",
     "Verdict",
+    "audit",
     "diff",
     "doctor",
     "verify",
 ]
 
 _HOME = {
+    "Audit": "resumecheck.production.result",
     "Comparison": "resumecheck.comparison",
     "Diagnosis": "resumecheck.checkpoints.diagnosis",
     "Divergence": "resumecheck.verdict",
     "Finding": "resumecheck.verdict",
+    "Recorder": "resumecheck.production.recorder",
     "ResumeDivergence": "resumecheck.errors",
     "ResumePoint": "resumecheck.verdict",
     "ResumecheckError": "resumecheck.errors",
     "TargetError": "resumecheck.errors",
     "UsageError": "resumecheck.errors",
     "Verdict": "resumecheck.verdict",
+    "audit": "resumecheck.production.audit",
     "diff": "resumecheck.comparison",
     "doctor": "resumecheck.checkpoints.doctor",
     "verify": "resumecheck.check",

@@ -83,6 +83,19 @@ examples:
   resumecheck diff first/checkpoint-500 second/checkpoint-500 --json diff.json
   resumecheck diff first/model.safetensors second/model.safetensors --tolerance close:1e-5,1e-8
 """
+_AUDIT_DESCRIPTION = """\
+Say of each resume of a run in production whether it was exact. RUN_DIR is what `resumecheck.Recorder(RUN_DIR)` or
+`resumecheck train --record RUN_DIR` recorded: the state that a resumed run starts from is compared with the state that
+the interrupted run saved, and steps that both have executed are compared bit for bit. Nothing is trained."""
+_AUDIT_EXAMPLES = """\
+examples:
+  resumecheck audit runs/a
+  resumecheck audit runs/a --json audit.json
+"""
+_AUDIT_STATUSES = (
+    f"exit status: 0 no resume differs, 1 one differs or started over, {USAGE_STATUS} wrong usage or a damaged record, "
+    "3 one cannot be checked and none differs"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -254,6 +267,25 @@ def _diff(options: argparse.Namespace) -> int:
     return comparison.exit_status
 
 
+def _audit(options: argparse.Namespace) -> int:
+    from resumecheck.report import json_file
+
+    if options.json is not None:
+        json_file.check_writable(options.json)
+
+    from rich.console import Console
+
+    from resumecheck.production.audit import audit
+    from resumecheck.report import audit_text
+
+    found = audit(options.record)
+    if options.json is not None:
+        json_file.write(found, options.json)
+    console = Console()
+    audit_text.render(found, console if console.is_terminal else Console(width=audit_text.WIDTH + 20))
+    return found.exit_status
+
+
 def _explain(options: argparse.Namespace) -> int:
     from resumecheck.report import findings_page
 
@@ -358,6 +390,17 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("got", metavar="B", help="another of the same kind")
     diff.add_argument("--tolerance", metavar="T", default="bitwise", help="bitwise (default), ulp:N or close:RTOL,ATOL")
     diff.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+
+    audit = commands.add_parser(
+        "audit",
+        help="was each resume of a recorded production run exact?",
+        description=_AUDIT_DESCRIPTION,
+        epilog=f"{_AUDIT_EXAMPLES}\n{_AUDIT_STATUSES}",
+        **raw,
+    )
+    audit.set_defaults(run=_audit)
+    audit.add_argument("record", metavar="RUN_DIR", help="the directory that was given to Recorder, or to --record")
+    audit.add_argument("--json", type=Path, metavar="FILE", help="write the audit as JSON")
 
     explain = commands.add_parser(
         "explain",

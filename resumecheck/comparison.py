@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ from resumecheck.diagnose.divergence import divergence_of, steps_around, with_fl
 from resumecheck.errors import UsageError
 from resumecheck.state.components import ORDER
 from resumecheck.state.digest import digest
-from resumecheck.trajectory import Row, Trajectory, read_trajectory
+from resumecheck.trajectory import Trajectory, makes_sense, read_trajectory
 from resumecheck.verdict import Divergence, StepPair, plain_json
 
 SCHEMA_VERSION = 1
@@ -142,48 +141,10 @@ def _trajectory(path: Path) -> Trajectory:
         found = read_trajectory(path)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as a recorded run ({str(error)[:200]})") from error
-    odd = next((step for step, row in found.rows.items() if not _makes_sense(row)), None)
+    odd = next((step for step, row in found.rows.items() if not makes_sense(row)), None)
     if odd is not None:
         raise UsageError(f"{path} cannot be read as a recorded run (the row of step {odd!r:.20} makes no sense)")
     return found
-
-
-def _makes_sense(row: Row) -> bool:
-    """Whether the fields of a row are of the types that docs/trajectory.md says."""
-
-    def texts(value: Any) -> bool:
-        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-    def number(value: Any) -> bool:
-        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-    return (
-        type(row.step) is int
-        and 0 <= row.step < 2**60
-        and isinstance(row.micro, list)
-        and all(number(micro.loss) and isinstance(micro.ids, list | None) for micro in row.micro)
-        and texts(row.streams)
-        and row.streams.keys() <= ORDER.keys()
-        and texts(row.gradients)
-        and number(row.grad_norm)
-        and isinstance(row.lr, list)
-        and all(number(rate) for rate in row.lr)
-        and isinstance(row.state, dict)
-        and row.state.keys() <= ORDER.keys()
-        and all(texts(leaves) for leaves in row.state.values())
-        and isinstance(row.identity, dict)
-        and isinstance(row.events, list)
-        and all(_event_makes_sense(event, number) for event in row.events)
-    )
-
-
-def _event_makes_sense(event: Any, number: Callable[[Any], bool]) -> bool:
-    if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
-        return False
-    metrics, logs = event.get("metrics", {}), event.get("logs", {})
-    wanted = {"evaluate": "metrics", "log": "logs"}.get(event["kind"])
-    named = isinstance(metrics, dict) and isinstance(logs, dict) and (wanted is None or wanted in event)
-    return named and all(number(value) for value in metrics.values())
 
 
 def _trajectories(names: tuple[str, str], expected: Trajectory, got: Trajectory, tolerance: Tolerance) -> Comparison:

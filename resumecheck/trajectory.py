@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, SupportsIndex, overload
 
+from resumecheck.state.components import ORDER
+
 FORMAT = 1
+
+#: The last event of a row that was written while its checkpoint was being saved.
+UNFINISHED = "unfinished"
 
 
 @dataclasses.dataclass
@@ -129,12 +134,21 @@ class StepValues(list[float | None]):
 
 @dataclasses.dataclass(frozen=True)
 class Trajectory:
-    """A recorded run. `loss`, `learning_rate` and `grad_norm` are plain lists indexed by step (None where not run)."""
+    """A recorded run. `loss`, `learning_rate` and `grad_norm` are plain lists indexed by step (None where not run).
+
+    Attributes:
+        directory: where the record is.
+        facts: what run.json says.
+        rows: the rows by step.
+        first_step: the step after which the run starts.
+        torn: whether a kill has torn the last line, which is left out.
+    """
 
     directory: Path
     facts: dict[str, Any]
     rows: dict[int, Row]
     first_step: int
+    torn: bool = False
 
     @property
     def last_step(self) -> int:
@@ -171,31 +185,88 @@ class Trajectory:
         return StepValues([None if row is None else value(row) for row in rows], quantity, self.words)
 
 
+class NothingRecordedError(ValueError):
+    """A run that was recorded before its first step ended; `torn` as in `Trajectory`."""
+
+    def __init__(self, directory: Path, *, torn: bool) -> None:
+        super().__init__(f"{directory}: the run recorded no step")
+        self.torn = torn
+
+
 def read_trajectory(directory: Path) -> Trajectory:
-    """Read a recorded run; a last line that a kill has torn is left out.
+    """Read a recorded run; a last line that a kill has torn is left out, and of two rows of a step the last one counts.
 
     Raises:
-        ValueError: no trajectory is there, or its format version is not known.
+        ValueError: no trajectory is there, its format version is not known, or a line of it is damaged.
     """
+    file = directory / "steps.jsonl"
     try:
         facts = json.loads((directory / "run.json").read_text(encoding="utf-8"))
-        lines = (directory / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = file.read_bytes().splitlines(keepends=True)
     except (OSError, ValueError) as error:
         raise ValueError(f"{directory}: no recorded run is there ({error})") from error
-    if facts.get("format") != FORMAT:
-        raise ValueError(f"{directory}: trajectory format {facts.get('format')!r} is not known, expected {FORMAT}")
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        found = facts.get("format") if isinstance(facts, dict) else None
+        raise ValueError(f"{directory}: trajectory format {found!r} is not known, expected {FORMAT}")
     rows: dict[int, Row] = {}
     first: int | None = None
-    for line in lines:
+    torn = False
+    for number, line in enumerate(lines, start=1):
         try:
-            fields: dict[str, Any] = json.loads(line)
-        except ValueError:
-            break
-        fields["micro"] = [Micro(**micro) for micro in fields["micro"]]
-        row = Row(**fields)
+            row = _read_row(line)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            torn = number == len(lines) and not line.endswith(b"\n")
+            if torn:
+                break
+            raise ValueError(f"{file}, line {number}: no row of a recorded run ({str(error)[:80]})") from error
         if row.start and first is None:
             first = row.step
         rows[row.step] = row
     if not rows or first is None:
-        raise ValueError(f"{directory}: the run recorded no step")
-    return Trajectory(directory, facts, rows, first)
+        raise NothingRecordedError(directory, torn=torn)
+    return Trajectory(directory, facts, rows, first, torn)
+
+
+def _read_row(line: bytes) -> Row:
+    fields: dict[str, Any] = json.loads(line)
+    fields["micro"] = [Micro(**micro) for micro in fields["micro"]]
+    return Row(**fields)
+
+
+def makes_sense(row: Row) -> bool:
+    """Whether the fields of a row are of the types that docs/trajectory.md says."""
+
+    def texts(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+    def number(value: Any) -> bool:
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+    return (
+        type(row.step) is int
+        and 0 <= row.step < 2**60
+        and isinstance(row.micro, list)
+        and all(number(micro.loss) and isinstance(micro.ids, list | None) for micro in row.micro)
+        and texts(row.streams)
+        and row.streams.keys() <= ORDER.keys()
+        and texts(row.gradients)
+        and number(row.grad_norm)
+        and isinstance(row.lr, list)
+        and all(number(rate) for rate in row.lr)
+        and isinstance(row.state, dict)
+        and row.state.keys() <= ORDER.keys()
+        and all(texts(leaves) for leaves in row.state.values())
+        and isinstance(row.identity, dict)
+        and texts(row.epoch_streams)
+        and isinstance(row.events, list)
+        and all(_event_makes_sense(event, number) for event in row.events)
+    )
+
+
+def _event_makes_sense(event: Any, number: Callable[[Any], bool]) -> bool:
+    if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+        return False
+    metrics, logs = event.get("metrics", {}), event.get("logs", {})
+    wanted = {"evaluate": "metrics", "log": "logs"}.get(event["kind"])
+    named = isinstance(metrics, dict) and isinstance(logs, dict) and (wanted is None or wanted in event)
+    return named and all(number(value) for value in metrics.values())

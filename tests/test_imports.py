@@ -18,6 +18,8 @@ NOTHING_HEAVY = {
     "resumecheck crash --help": "import sys; sys.argv = ['resumecheck', 'crash', '--help']; main()",
     "resumecheck repro --help": "import sys; sys.argv = ['resumecheck', 'repro', '--help']; main()",
     "resumecheck doctor --help": "import sys; sys.argv = ['resumecheck', 'doctor', '--help']; main()",
+    "resumecheck audit --help": "import sys; sys.argv = ['resumecheck', 'audit', '--help']; main()",
+    "the result of an audit": "import resumecheck; assert resumecheck.Audit.__name__ == 'Audit'",
     "wrong usage": "import sys; sys.argv = ['resumecheck', 'verify', 'a:b', '--at', 'x,y']; main()",
 }
 

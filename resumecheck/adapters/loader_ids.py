@@ -24,6 +24,7 @@ class LoaderIds:
         self._current: collections.deque[Any] | None = None
         self._paused = 0
         self.on_training_iterator: Callable[[], None] = lambda: None
+        self._originals: dict[tuple[Any, str], Any] = {}
 
     def watch(self, loader: Any) -> None:
         """Recognise iterators over this loader's data set as training iterators."""
@@ -91,8 +92,22 @@ class LoaderIds:
                 ids.hands_out(iterator, batch, _plain_ids(drawn.popleft()) if drawn else None)
             return batch
 
-        base.__init__, base._next_index, base.__next__ = init, next_index, next_batch
-        torch_dataloader._MultiProcessingDataLoaderIter._reset = reset  # ty: ignore[invalid-assignment]
+        with_workers = torch_dataloader._MultiProcessingDataLoaderIter
+        methods = {
+            (base, "__init__"): init,
+            (with_workers, "_reset"): reset,
+            (base, "_next_index"): next_index,
+            (base, "__next__"): next_batch,
+        }
+        for (owner, name), method in methods.items():
+            self._originals[owner, name] = getattr(owner, name)
+            setattr(owner, name, method)
+
+    def uninstall(self) -> None:
+        """Give torch's loader iterators their own methods back; what was wrapped later is taken away with it."""
+        for (owner, name), method in self._originals.items():
+            setattr(owner, name, method)
+        self._originals.clear()
 
 
 def _plain_ids(index: Any) -> list[Any] | None:

@@ -10,28 +10,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from resumecheck.adapters.levels import Level, leaves_of_turn, part, together_by_component, turn
 from resumecheck.adapters.placement import stored_objects
 from resumecheck.adapters.trace import StepTrace
-from resumecheck.state.capture import Leaf, LiveState, digest_leaves, identity_facts, leaves, trained_parameters
+from resumecheck.state.capture import LiveState, digest_leaves, identity_facts, leaves, trained_parameters
 from resumecheck.state.census import Census
 from resumecheck.state.device_digest import Transfer, on_device, single_value, single_words
 from resumecheck.state.digest import digest_into, together
 from resumecheck.state.samples import sample_digests
 from resumecheck.state.streams import digest_streams, read_streams
 from resumecheck.state.walk import take_census
-from resumecheck.trajectory import Micro, Row, TrajectoryWriter
-
-Level = Literal["light", "full"]
-
-#: At the level `light` a step digests one of so many parts of the gradients and of the moments, by turns. What differs
-#: in the others is seen in the weights, of which each step digests all, as soon as it acts.
-PARTS = 8
+from resumecheck.trajectory import UNFINISHED, Micro, Row, TrajectoryWriter
 
 
 class RunStopped(BaseException):
@@ -51,6 +46,7 @@ class Captures:
         samples: write the digest of every sample to `samples.jsonl`.
         trace_at: steps of which every module's input and output is digested.
         live_at_end: store the live values of the state where the run ends or is stopped.
+        census: whether censuses are taken at all: one walks everything that training can reach.
     """
 
     census_at: frozenset[int] = frozenset()
@@ -61,6 +57,7 @@ class Captures:
     samples: bool = False
     trace_at: frozenset[int] = frozenset()
     live_at_end: bool = False
+    census: bool = True
 
 
 class Recorder:
@@ -73,6 +70,8 @@ class Recorder:
         captures: what to keep beside the digests.
         level: `full` writes the digest of every tensor, `light` one for each component, and of gradients and moments
             one of a part that changes with the step.
+        whole_saves: at the level `light`, digest every tensor at the start and where a checkpoint is saved, and note
+            the random streams there.
         before_next_forward: called with the number of finished steps, before the state is read (for snapshots,
             transplants and kills).
     """
@@ -85,6 +84,7 @@ class Recorder:
         stop: int | None = None,
         captures: Captures | None = None,
         level: Level = "full",
+        whole_saves: bool = False,
         before_next_forward: Callable[[int], None] = lambda step: None,
     ) -> None:
         self.writer = writer
@@ -92,6 +92,7 @@ class Recorder:
         self.stop = stop
         self.captures = captures or Captures()
         self.level = level
+        self.whole_saves = whole_saves
         self.before_next_forward = before_next_forward
         self.started = False
         self.finished_steps = 0
@@ -100,12 +101,13 @@ class Recorder:
         self._trace: StepTrace | None = None
         self._events: list[dict[str, Any]] = []
         self._epoch_streams: dict[str, str] = {}
+        self._saved = False
         self.first_census: Census | None = None
 
     def live(self) -> LiveState:
         """The live state; parameters that belong to no model carry the path under which the census finds them."""
         live = self._show_live()
-        if self.first_census is None and self.started:
+        if self.first_census is None and self.started and self.captures.census:
             self.first_census = take_census(live.roots)
         live.outside_names = self.first_census.tensor_paths if self.first_census is not None else {}
         return live
@@ -120,6 +122,10 @@ class Recorder:
         done = step - 1
         if not self.started:
             self._row = Row(step=done, start=True)
+            if self.whole_saves:
+                self._row = dataclasses.replace(
+                    self._row, streams=digest_streams(), epoch_streams=dict(self._epoch_streams)
+                )
             self.started = True
         self.before_next_forward(done)
         at_end = self.stop is not None and done >= self.stop
@@ -167,7 +173,7 @@ class Recorder:
         found = {
             name: parameter.grad for name, parameter in trained_parameters(self.live()) if parameter.grad is not None
         }
-        chosen = list(found) if self.level == "full" else _part(found, row.step)
+        chosen = list(found) if self.level == "full" else part(found, row.step)
         for name in chosen:
             digest_into(row.gradients, name, found[name], self._transfer)
         dense = [gradient.float() for gradient in found.values() if gradient.layout is torch.strided]
@@ -196,6 +202,19 @@ class Recorder:
         """Something happened outside a step: an evaluation, a log, a save."""
         self._events.append({"kind": kind, **facts})
 
+    def saving(self) -> None:
+        """A checkpoint is about to be written: its row is written at once, since a kill may come during the save.
+
+        The row is written again when the step is over; of two rows of a step the last one counts.
+        """
+        row = self._row
+        if row is None:  # by hand, when training is over
+            return
+        self._saved = True
+        self.event("save", streams=digest_streams())
+        unfinished: dict[str, Any] = {"kind": UNFINISHED}
+        self.writer.append(self._completed(row, self.live(), [*self._events, unfinished]))
+
     def finish(self, step: int) -> None:
         """The run has ended by itself after `step`."""
         if self._row is not None:
@@ -221,31 +240,33 @@ class Recorder:
         if row is None:
             return
         live = self.live()
-        light = self.level == "light"
-        choose = functools.partial(_without_other_parts, row.step) if light else iter
-        row.state = digest_leaves(live, self._transfer, choose)
-        self._transfer.fetch()
-        if light:
-            part = f"part {row.step % PARTS + 1} of {PARTS}"
-            row.gradients = {part: together(row.gradients)} if row.gradients else {}
-            row.state = {
-                component: {f"{part if component == _IN_PARTS else 'all'}|": together(digests)}
-                for component, digests in row.state.items()
-            }
-        row.identity = identity_facts(live)
-        row.events, self._events = self._events, []
-        self.writer.append(row)
+        self.writer.append(self._completed(row, live, self._events))
+        self._events, self._saved = [], False
         self._row = None
         self._capture(done, live, first=row.start)
-        if at_end:
+        if at_end and self.captures.census:
             take_census(live.roots).write(self.directory / "census-end.json")
         if at_end and self.captures.live_at_end:
             state = {f"{leaf.component}|{leaf.key}": _kept(leaf.value) for leaf in leaves(live)}
             torch.save(state, self.directory / "end.pt")
 
+    def _completed(self, row: Row, live: LiveState, events: list[dict[str, Any]]) -> Row:
+        """The row with the state found now."""
+        light = self.level == "light"
+        whole = not light or (self.whole_saves and (row.start or self._saved))
+        state = digest_leaves(live, self._transfer, iter if whole else functools.partial(leaves_of_turn, row.step))
+        self._transfer.fetch()
+        return dataclasses.replace(
+            row,
+            gradients={turn(row.step): together(row.gradients)} if light and row.gradients else row.gradients,
+            state=state if whole else together_by_component(state, row.step),
+            identity=identity_facts(live),
+            events=list(events),
+        )
+
     def _capture(self, done: int, live: LiveState, *, first: bool) -> None:
         captures = self.captures
-        if first or done in captures.census_at:
+        if captures.census and (first or done in captures.census_at):
             census = self.first_census if first and self.first_census is not None else take_census(live.roots)
             census.write(self.directory / f"census-{'start' if first else done}.json")
         if done in captures.live_at:
@@ -257,20 +278,6 @@ class Recorder:
         if wanted is not None:
             kept = {f"{leaf.component}|{leaf.key}": leaf.value for leaf in leaves(live)}
             torch.save({key: _kept(kept[key]) for key in wanted if key in kept}, self.directory / f"tensors-{done}.pt")
-
-
-#: The component of which `light` digests a part in each step.
-_IN_PARTS = "optimizer-moments"
-
-
-def _part(names: Iterable[str], step: int) -> list[str]:
-    """The names whose turn it is: a function of names and step alone, so that two runs digest the same."""
-    return sorted(names)[step % PARTS :: PARTS]
-
-
-def _without_other_parts(step: int, every: list[Leaf]) -> list[Leaf]:
-    turn = set(_part((leaf.key for leaf in every if leaf.component == _IN_PARTS), step))
-    return [leaf for leaf in every if leaf.component != _IN_PARTS or leaf.key in turn]
 
 
 def _kept(value: Any) -> Any:

@@ -64,29 +64,45 @@ class TrainerAdapter:
         self.overridden: list[str] = []
         self.entry: Any = None
         self._batches: Callable[[int, int], Any] | None = None
-        if trainer.args.load_best_model_at_end:
-            trainer.args.load_best_model_at_end = False
-            self.overridden.append("load_best_model_at_end was switched off: the best model is not loaded at the end")
+        self._wrapped: dict[str, Any] = {}
 
     # --- driving ----------------------------------------------------------------------------------------------------
 
     def attach(self, recorder: Recorder, saving: Saving, begin: Callable[[Length], None]) -> None:
         """Let the recorder see every step; write checkpoints as `saving` says; `begin` gets the length of the run."""
-        trainer = self.trainer
-        ids = LoaderIds()
-        ids.install()
-        events = _Events(self, recorder, saving, begin, ids)
-        trainer.add_callback(events)
-        self._wrap("training_step", events.training_step)
-        self._wrap("_maybe_log_save_evaluate", events.maybe_save)
-        self._wrap("get_train_dataloader", events.train_dataloader)
-        self._wrap("evaluate", events.evaluate)
-        if not saving.own and trainer.args.save_strategy == SaveStrategy.BEST:
-            trainer.args.save_strategy = SaveStrategy.NO
+        args = self.trainer.args
+        if args.load_best_model_at_end:
+            args.load_best_model_at_end = False
+            self.overridden.append("load_best_model_at_end was switched off: the best model is not loaded at the end")
+        if not saving.own and args.save_strategy == SaveStrategy.BEST:
+            args.save_strategy = SaveStrategy.NO
+        self.trainer.add_callback(self.observe(recorder, saving, begin, LoaderIds()))
 
-    def _wrap(self, method: str, around: Callable[..., Any]) -> None:
+    def observe(
+        self, recorder: Recorder, saving: Saving, begin: Callable[[Length], None], ids: LoaderIds
+    ) -> TrainerEvents:
+        """Wrap what the recorder has to see; the events of the trainer's callbacks are the caller's to pass on."""
+        ids.install()
+        events = TrainerEvents(self, recorder, saving, begin, ids)
+        self.wrap("training_step", events.training_step)
+        self.wrap("_maybe_log_save_evaluate", events.maybe_save)
+        self.wrap("get_train_dataloader", events.train_dataloader)
+        self.wrap("evaluate", events.evaluate)
+        return events
+
+    def wrap(self, method: str, around: Callable[..., Any]) -> None:
+        """Put `around(method, ...)` in the place of a method of the trainer."""
+        self._wrapped.setdefault(method, vars(self.trainer).get(method))
         original = getattr(self.trainer, method)
         setattr(self.trainer, method, functools.wraps(original)(functools.partial(around, original)))
+
+    def unwrap(self) -> None:
+        """Give the trainer its own methods back."""
+        for method, own in self._wrapped.items():
+            vars(self.trainer).pop(method, None)
+            if own is not None:
+                setattr(self.trainer, method, own)
+        self._wrapped.clear()
 
     def feed(self, batches: Callable[[int, int], Any]) -> None:
         """Train on `batches(step, micro)` where that is not None."""
@@ -107,7 +123,7 @@ class TrainerAdapter:
             logs |= {name: value for name, value in theirs.items() if name in logs}
             original(logs, *args, **kwargs)
 
-        self._wrap("log", log)
+        self.wrap("log", log)
 
     def argument(self, name: str, text: str) -> Any:
         """A text converted to the type that a training argument has now."""
@@ -167,7 +183,7 @@ class TrainerAdapter:
             elif isinstance(inner, LRScheduler) and all(inner is not known for known in schedulers.values()):
                 schedulers[name] = inner
         handler: CallbackHandler = trainer.callback_handler
-        callbacks = [callback for callback in handler.callbacks if not isinstance(callback, _Events)]
+        callbacks = [callback for callback in handler.callbacks if not isinstance(callback, Observes)]
         return LiveState(
             models={"model": model},
             optimizers=optimizers,
@@ -216,7 +232,11 @@ class TrainerAdapter:
             setattr(self.trainer.state, name, value)
 
 
-class _Events(TrainerCallback):
+class Observes(TrainerCallback):
+    """A callback that reads the run, and is no part of its state."""
+
+
+class TrainerEvents(Observes):
     """What the Trainer tells while it trains, passed on to the recorder."""
 
     def __init__(

@@ -8,6 +8,7 @@ from functools import cached_property
 from resumecheck.compare.differences import EFFECT_COMPONENTS, Difference, compare, first_effect, without
 from resumecheck.compare.tensors import compare_ends
 from resumecheck.compare.tolerance import Tolerance
+from resumecheck.diagnose.absent import absent_files
 from resumecheck.diagnose.confirm import Blame, Left, confirm
 from resumecheck.diagnose.data import DATA
 from resumecheck.diagnose.determinism import BITWISE, Judgement
@@ -25,8 +26,10 @@ from resumecheck.diagnose.suspects import (
     Suspect,
     find_hidden,
     find_suspects,
+    first_shown,
     hidden_suspect,
     lost_shadows,
+    unexplained,
     words,
 )
 from resumecheck.runs.bench import Bench, Experiment, Run
@@ -231,7 +234,7 @@ class Judge:
         if restarted:
             counters = f"the resumed run starts after step {got.first_step}, expected after step {point}"
             blames.insert(0, Blame(Suspect("counters", counters), "suspected"))
-        shown = _first_shown(differences, effect)
+        shown = first_shown(differences, effect)
         root = blames[0].suspect.difference if blames and blames[0].suspect.difference is not None else shown
         divergence = self.repeat.measured(point, root, donor, until)
         if restarted:
@@ -252,25 +255,12 @@ class Judge:
             )
             for index, blame in enumerate(blames)
         ]
-        findings += self._absent_files(point, blames)
+        absent = self.source.trajectory.facts.get("absent_files", {}).get(str(point), {})
+        findings += absent_files(absent, point, [(blame.suspect.component, blame.status) for blame in blames])
         if not findings:
-            detail = (
-                f"{words(effect)} at step {effect.step}, while everything that was compared before it is equal; "
-                + (inside.words if inside is not None else "what differs lies outside what was captured")
-            )
+            detail = unexplained(effect, inside.words if inside is not None else "")
             findings.append(finding("hidden-state", "suspected", detail))
         return divergence, tuple(findings)
-
-    def _absent_files(self, point: int, blames: list[Blame]) -> list[Finding]:
-        """Files that the checkpoint does not have, where one of them would hold what is blamed."""
-        absent = self.source.trajectory.facts.get("absent_files", {}).get(str(point), {})
-        of_blame = [(blame, [name for name in absent if blame.suspect.component in absent[name]]) for blame in blames]
-        blame, names = next((pair for pair in of_blame if pair[1]), (None, []))
-        if blame is None:
-            return []
-        held = ", ".join(dict.fromkeys(component for name in names for component in absent[name]))
-        detail = f"the checkpoint of step {point} has no {' and no '.join(names)}, where loading looks for {held}"
-        return [finding("checkpoint-files", blame.status, detail, paths=names)]
 
     def _hidden(self, point: int, resumed: Run) -> list[Hidden]:
         return find_hidden(self.reference.directory, self.source.directory, resumed.directory, point)
@@ -329,12 +319,6 @@ class Judge:
             finding(name, "suspected", f"{words(difference)}; no effect on any step up to {until}")
             for name, difference in seen.items()
         )
-
-
-def _first_shown(differences: list[Difference], effect: Difference) -> Difference:
-    """Where hidden state first shows: at the step of the effect, but perhaps in the gradients before it."""
-    inside = ("loss", "gradients", "learning-rate")
-    return next((d for d in differences if d.step == effect.step and d.rung in inside), effect)
 
 
 def _by_value(chosen: list[Suspect]) -> bool:

@@ -173,6 +173,18 @@ def _logged_before(differences: list[Difference]) -> list[Suspect]:
     return []
 
 
+def first_shown(differences: list[Difference], effect: Difference) -> Difference:
+    """Where hidden state first shows: at the step of the effect, but perhaps in the gradients before it."""
+    inside = ("loss", "gradients", "learning-rate")
+    return next((d for d in differences if d.step == effect.step and d.rung in inside), effect)
+
+
+def unexplained(effect: Difference, inside: str = "") -> str:
+    """An effect that nothing explains, in words; `inside` says where in the step it begins, if that is known."""
+    where = inside or "what differs lies outside what was captured"
+    return f"{words(effect)} at step {effect.step}, while everything that was compared before it is equal; {where}"
+
+
 def words(difference: Difference) -> str:
     """A difference in words."""
     name = f"{difference.name} " if difference.name else ""

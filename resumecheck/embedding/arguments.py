@@ -165,6 +165,9 @@ class EmbeddingTrainingArguments(TrainingArguments):
         "argument that changes the trajectory differs, and the first step is the one that the run made, bit for bit",
         False,
     )
+    record: str | None = _option(
+        "record this start of the run in a directory, the same at each start, for `resumecheck audit`", None
+    )
 
 
 #: Options of transformers' Trainer that would break what this trainer promises: name, and value where only one does

@@ -39,6 +39,7 @@ NOT_COMPARED = {
     "resume_from_checkpoint": "says how this run is resumed",
     "allow_missing_state": "says how this run is resumed",
     "verify_resume": "says how this run is resumed",
+    "record": "where the run is recorded; recording changes no step",
     "local_rank": "is another in each process",
     "hub_token": "a secret, which is not recorded",
     "push_to_hub_token": "a secret, which is not recorded",

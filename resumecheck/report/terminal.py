@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from resumecheck.verdict import Finding, ResumePoint, StepPair, Verdict
 
 WIDTH = 100
+_SIDES = "uninterrupted -> resumed"
 
 COLOURS = {"equivalent": "green", "diverged": "red", "nondeterministic": "yellow", "error": "red"}
 
@@ -85,7 +86,7 @@ def render(verdict: Verdict, console: Console) -> None:
 def _body(verdict: Verdict, reproduce: str | None) -> Iterator[str]:
     for finding in verdict.findings:
         yield ""
-        yield from _finding(finding, "cause")
+        yield from finding_lines(finding, "cause")
     if verdict.error:
         yield ""
         yield from textwrap.indent(verdict.error.rstrip(), "  ").splitlines()
@@ -116,15 +117,16 @@ def _failed_points(failed: Sequence[ResumePoint]) -> Iterator[str]:
     """The first resume point of each kind of failure in full, the others of that kind in one line."""
     for points in kinds_of_failure(failed):
         yield ""
-        yield from _point(points[0])
+        yield from point_lines(points[0])
         if len(points) > 1:
             yield ""
             yield from _wrapped("likewise", f"resumed from {numbers(points[1:])}", "  ")
 
 
-def _point(point: ResumePoint) -> Iterator[str]:
+def point_lines(point: ResumePoint, title: str | None = None, sides: str = _SIDES) -> Iterator[str]:
+    """A resumed run that is another run: where, what, why, and the steps around it."""
     again = "a second time " if point.resumes > 1 else ""
-    yield f"resumed {again}from step {point.step}: {first_difference(point)}"
+    yield f"{title or f'resumed {again}from step {point.step}'}: {first_difference(point)}"
     divergence = point.first_divergence
     if divergence is not None:
         rung = RUNGS.get(divergence.rung)
@@ -135,13 +137,14 @@ def _point(point: ResumePoint) -> Iterator[str]:
         apart = distance(divergence)
         yield f"  got         {shortened(got, WIDTH - 14)}{f'   ({apart})' if apart else ''}"
     for index, finding in enumerate(point.findings):
-        yield from _finding(finding, "cause" if index == 0 else "also")
+        yield from finding_lines(finding, "cause" if index == 0 else "also")
     if point.window:
         yield ""
-        yield from window_lines(point.window)
+        yield from window_lines(point.window, sides)
 
 
-def _finding(finding: Finding, label: str) -> Iterator[str]:
+def finding_lines(finding: Finding, label: str) -> Iterator[str]:
+    """A finding, and what to do about it."""
     yield from _wrapped(label, f"{finding.code} {finding.component}, {finding.status}: {finding.message}", "  ")
     if finding.advice:
         yield from _wrapped("what to do", finding.advice, "  ")
@@ -157,7 +160,7 @@ def _latent(verdict: Verdict) -> Iterator[str]:
         yield from textwrap.wrap(text, WIDTH, initial_indent="    - ", subsequent_indent="      ", **_WORDS)
 
 
-def window_lines(window: Sequence[StepPair], sides: str = "uninterrupted -> resumed") -> Iterator[str]:
+def window_lines(window: Sequence[StepPair], sides: str = _SIDES) -> Iterator[str]:
     """The steps around the difference, both sides where the two differ."""
     known = known_fields(window)
     rows = [["", "step", *(STEP_FIELDS[field] for field in known)]]

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from resumecheck.adapters import levels
 from resumecheck.adapters import recorder as recorder_module
-from resumecheck.adapters.recorder import PARTS, Recorder
+from resumecheck.adapters.levels import PARTS
+from resumecheck.adapters.recorder import Recorder
 from resumecheck.state import digest as digest_module
 from resumecheck.state.capture import LiveState
 from resumecheck.trajectory import TrajectoryWriter, read_trajectory
@@ -110,10 +112,9 @@ def test_light_leaves_out_a_moment_that_differs_without_effect_until_its_turn(tm
 
 def test_light_digests_every_gradient_and_every_moment_once_in_so_many_steps(tmp_path, monkeypatch):
     digested = []
-    together = recorder_module.together
-    monkeypatch.setattr(
-        recorder_module, "together", lambda digests: digested.append(list(digests)) or together(digests)
-    )
+    together = levels.together
+    for module in (levels, recorder_module):
+        monkeypatch.setattr(module, "together", lambda digests: digested.append(list(digests)) or together(digests))
     run = Run(tmp_path, "light")
     names = [name for name, _ in run.model.named_parameters()]
     moments = [f"{kind}|{name}" for kind in ("exp_avg", "exp_avg_sq") for name in names]

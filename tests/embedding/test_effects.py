@@ -43,8 +43,8 @@ CLASS = {name: effect for effect, names in EXPECTED.items() for name in names.sp
 #: What differs in any two resumes or is compared by another thing than its name.
 ELSEWHERE = (
     "model_name_or_path init_from_checkpoint tokenizer_name additional_special_tokens from_peft train_data cache_dir "
-    "cache_path overwrite_output_dir resume_from_checkpoint allow_missing_state verify_resume local_rank hub_token "
-    "push_to_hub_token"
+    "cache_path overwrite_output_dir resume_from_checkpoint allow_missing_state verify_resume record local_rank "
+    "hub_token push_to_hub_token"
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pages
 import pytest
 
+from resumecheck.production.result import EXIT_STATUS, Audit, Resume, Segment
 from resumecheck.report.junit import properties
 from resumecheck.trajectory import Micro, Row
 from resumecheck.verdict import Divergence, Finding, ResumePoint, Settings, Verdict
@@ -39,6 +40,24 @@ def test_the_tutorial_shows_what_its_commands_print(tmp_path):
     assert len(ran) >= 5
     for command in ran:
         assert command.true, f"$ {command.line}\n{command.printed}\n{command.told}"
+
+
+@pytest.mark.slow
+def test_the_page_of_the_audit_shows_what_its_commands_print(tmp_path):
+    # Plain Trainers in fresh processes: one that that is killed, resumed exactly, and resumed without its optimizer.
+    ran = list(pages.run((ROOT / "docs" / "audit.md").read_text(encoding="utf-8"), tmp_path))
+    assert len(ran) == 4
+    for command in ran:
+        assert command.true, f"$ {command.line}\n{command.printed}\n{command.told}"
+
+
+def test_every_member_of_an_audit_is_described():
+    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    for fact in (Audit, Resume, Segment):
+        for field in dataclasses.fields(fact):
+            assert f"`{field.name}`" in page
+    for outcome, status in EXIT_STATUS.items():
+        assert re.search(rf"^\| `{outcome}` \| .* \| {status} \|$", page, flags=re.MULTILINE)
 
 
 #: What is shown, what is printed, and whether that is the same but for what differs between machines.
