@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -118,8 +119,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run_trainer_command(command: str, arguments: list[str]) -> int:
-    import importlib
-
     try:
         module = importlib.import_module(TRAINER_COMMANDS[command][1])
     except ModuleNotFoundError as error:
@@ -210,80 +209,52 @@ def _verify_command(options: argparse.Namespace, settings: dict[str, Any], show:
     return verify_command(command, keep=options.keep, progress=show, **known)
 
 
-def _crash(options: argparse.Namespace) -> int:
+def _answer(options: argparse.Namespace, text: str, ask: Callable[[], Any]) -> int:
+    """Ask, write the answer as JSON if it is wanted, and print it by `resumecheck.report.TEXT`."""
     from resumecheck.report import json_file
 
     if options.json is not None:
         json_file.check_writable(options.json)
+    answer = ask()
+    if options.json is not None:
+        json_file.write(answer, options.json)
 
     from rich.console import Console
 
-    from resumecheck.report import crash_text, progress
-
-    with progress.progress_display(Console(stderr=True), unit="way to die") as show:
-        verdict = crash.check(options, lambda done, total: show("killed and resumed", done, total))
-    if options.json is not None:
-        json_file.write(verdict, options.json)
+    report = importlib.import_module(f"resumecheck.report.{text}")
     console = Console()
-    crash_text.render(verdict, console if console.is_terminal else Console(width=crash_text.WIDTH + 20))
-    return verdict.exit_status
+    report.render(answer, console if console.is_terminal else Console(width=report.WIDTH + 20))
+    return int(answer.exit_status)
+
+
+def _crash(options: argparse.Namespace) -> int:
+    def check() -> Any:
+        from rich.console import Console
+
+        from resumecheck.report import progress
+
+        with progress.progress_display(Console(stderr=True), unit="way to die") as show:
+            return crash.check(options, lambda done, total: show("killed and resumed", done, total))
+
+    return _answer(options, "crash_text", check)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from resumecheck.report import json_file
-
-    if options.json is not None:
-        json_file.check_writable(options.json)
-
-    from rich.console import Console
-
     from resumecheck.checkpoints.doctor import doctor
-    from resumecheck.report import doctor_text
 
-    diagnosis = doctor(options.path)
-    if options.json is not None:
-        json_file.write(diagnosis, options.json)
-    console = Console()
-    doctor_text.render(diagnosis, console if console.is_terminal else Console(width=doctor_text.WIDTH + 20))
-    return diagnosis.exit_status
+    return _answer(options, "doctor_text", lambda: doctor(options.path))
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from resumecheck.report import json_file
-
-    if options.json is not None:
-        json_file.check_writable(options.json)
-
-    from rich.console import Console
-
     from resumecheck.comparison import diff
-    from resumecheck.report import diff_text
 
-    comparison = diff(options.expected, options.got, tolerance=options.tolerance)
-    if options.json is not None:
-        json_file.write(comparison, options.json)
-    console = Console()
-    diff_text.render(comparison, console if console.is_terminal else Console(width=diff_text.WIDTH + 20))
-    return comparison.exit_status
+    return _answer(options, "diff_text", lambda: diff(options.expected, options.got, tolerance=options.tolerance))
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from resumecheck.report import json_file
-
-    if options.json is not None:
-        json_file.check_writable(options.json)
-
-    from rich.console import Console
-
     from resumecheck.production.audit import audit
-    from resumecheck.report import audit_text
 
-    found = audit(options.record)
-    if options.json is not None:
-        json_file.write(found, options.json)
-    console = Console()
-    audit_text.render(found, console if console.is_terminal else Console(width=audit_text.WIDTH + 20))
-    return found.exit_status
+    return _answer(options, "audit_text", lambda: audit(options.record))
 
 
 def _explain(options: argparse.Namespace) -> int:
