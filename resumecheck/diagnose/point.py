@@ -340,7 +340,7 @@ def _first_shown(differences: list[Difference], effect: Difference) -> Differenc
 def _by_value(chosen: list[Suspect]) -> bool:
     """Whether putting values in place puts these suspects right, so that one without an effect acquits them."""
     return all(
-        suspect.hidden
+        (suspect.hidden and all(place.settled for place in suspect.hidden))
         or suspect.logged
         or (
             suspect.difference is not None

