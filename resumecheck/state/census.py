@@ -8,6 +8,7 @@ Two censuses taken at the same moment of two runs show by path what no checkpoin
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import pickle
 import types
@@ -126,7 +127,16 @@ class Census:
         if path in self.units or path in self.objects:
             now, setter = self.units[path] if path in self.units else self.objects[path]
             return put_value(now, value, setter)
+        owner = owner if owner is not None else self._module(owner_path)
         if owner is None or not attribute.isidentifier():
             return False
         setattr(owner, attribute, value.make() if isinstance(value, StoredGenerator) else value)
         return True
+
+    def _module(self, name: str) -> types.ModuleType | None:
+        """A module of the target's that this run has not imported yet."""
+        if name.partition(".")[0] in {root.partition(".")[0] for root in self.roots}:
+            return None
+        with contextlib.suppress(ImportError, ValueError):
+            return importlib.import_module(name)
+        return None
