@@ -153,7 +153,7 @@ MECHANISMS = {
     "bytes in memory": lambda: Holder(
         io.BytesIO(b"ab"), lambda tape: tape.getbuffer().__setitem__(0, tape.read(1)[0] + 1)
     ),
-    "bound of a deque": lambda: Holder(collections.deque([1], maxlen=3), lambda items: list(items)),
+    "bound of a deque": lambda: Holder(collections.deque([1], maxlen=3), list),
     "partial": lambda: Holder(functools.partial(print, collections.deque()), lambda p: p.args[0].append(1)),
 }
 
