@@ -236,7 +236,7 @@ def test_long_sequences_are_named_as_not_walked_to_the_end():
 
 def test_library_internals_are_bounded():
     census = take_census({"root": torch.nn.TransformerEncoderLayer(8, 2)})
-    assert len(census.entries) < 2000
+    assert len([path for path in census.entries if path.startswith("root")]) < 2000
 
 
 class Reads(dict):
