@@ -89,18 +89,13 @@ class Census:
             with contextlib.suppress(Exception):
                 values[name] = pickle.dumps(portable(value))
         room = OBJECTS_ROOM
+        known = {id(item): name for name, item in self._by_path().items() if not isinstance(item, _BY_VALUE)}
         for name, (value, _) in self.objects.items():
             values[name] = _NOT_STORED
             with contextlib.suppress(Exception):
-                values[name] = dump_object(value, self._others(name), min(room, OBJECT_ROOM))
+                values[name] = dump_object(value, name, known, min(room, OBJECT_ROOM))
             room -= len(values[name])
         path.write_bytes(pickle.dumps(values))
-
-    def _others(self, path: str) -> dict[str, Any]:
-        """Objects that another run has under the same path, without those that lie under `path`."""
-        inside = (f"{path}.", f"{path}[")
-        found = {name: item for name, item in self._by_path().items() if name != path and not name.startswith(inside)}
-        return {name: item for name, item in found.items() if not isinstance(item, _BY_VALUE)}
 
     def _by_path(self) -> dict[str, Any]:
         return {**self.owners, **self.networks, **self.roots}
@@ -119,7 +114,10 @@ class Census:
                 return False
             delattr(owner, attribute)
             return True
-        value = load_object(stored, self._by_path())
+        try:
+            value = load_object(stored, self._by_path())
+        except Exception:  # it holds an object that this run has not, or a class that is made while training
+            return False
         if isinstance(value, SameObject):
             value = self.networks.get(value.path)
             if value is None:

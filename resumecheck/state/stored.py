@@ -13,23 +13,25 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def dump_object(value: Any, others: Mapping[str, Any], room: int) -> bytes:
-    """Pickle an object; of `others`, objects by path, it holds the paths.
+def dump_object(value: Any, path: str, known: Mapping[int, str], room: int) -> bytes:
+    """Pickle an object; of known objects that do not lie under it, it holds the paths.
 
     Args:
         value: the object.
-        others: objects that lie outside it.
+        path: where it lies.
+        known: id of an object -> its path.
         room: the largest size in bytes.
 
     Raises:
         ValueError: it is larger.
         Exception: something in it cannot be pickled.
     """
-    paths = {id(item): path for path, item in others.items()}
+    inside = (f"{path}.", f"{path}[")
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, obj: Any) -> str | None:
-            return paths.get(id(obj)) if obj is not value else None
+            other = known.get(id(obj))
+            return None if other is None or obj is value or other == path or other.startswith(inside) else other
 
     buffer = _Bounded(room)
     Pickler(buffer).dump(value)
