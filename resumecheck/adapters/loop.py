@@ -91,7 +91,7 @@ class LoopAdapter:
         return {
             name: value
             for name, value in vars(self.loop).items()
-            if isinstance(value, bool | int | float | str) and name not in _COUNTERS
+            if isinstance(_unwrapped(value), bool | int | float | str) and name not in _COUNTERS
         }
 
     def train(self, resume_from: Path | Literal[True] | None) -> None:
@@ -322,16 +322,19 @@ def _found(loop: Any, kind: type) -> dict[str, Any]:
 
     for name, value in getattr(loop, "__dict__", {}).items():
         look(name, value)
-        items = (
-            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-        )
+        held = _unwrapped(value)
+        items = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list | tuple) else ()
         for key, item in items:
             look(f"{name}[{key!r}]", item)
     return found
 
 
 def _unwrapped(value: Any) -> Any:
-    """The torch object inside accelerate's wrapper."""
+    """The torch object inside accelerate's wrapper; None for a proxy whose object cannot be reached."""
+    try:
+        value.__class__  # noqa: B018 - isinstance asks for it
+    except Exception:
+        return None
     if type(value).__module__.startswith("accelerate."):
         for attribute in ("optimizer", "scheduler"):
             if hasattr(value, attribute):

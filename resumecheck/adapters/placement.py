@@ -26,6 +26,7 @@ def put_leaves(live: LiveState, state: Mapping[str, Any], components: frozenset[
                 parameter.requires_grad_(f"hidden-state|frozen|{names[id(parameter)]}" not in state)
     tensors = _model_tensors(live)
     owners: dict[str, tuple[Any, torch.Tensor]] = {}
+    placed: set[tuple[int, str]] = set()
     prefix = len(live.optimizers) > 1
     for optimizer_name, optimizer in live.optimizers.items():
         for group_index, group in enumerate(optimizer.param_groups):
@@ -46,7 +47,7 @@ def put_leaves(live: LiveState, state: Mapping[str, Any], components: frozenset[
                 with torch.no_grad():
                     target.detach().copy_(value)
         elif component in ("optimizer-moments", "optimizer-step"):
-            if name not in owners:
+            if name not in owners or (isinstance(value, str) and "#" in value):  # all that is known is a digest
                 failed.append(key)
             else:
                 optimizer, parameter = owners[name]
@@ -56,12 +57,18 @@ def put_leaves(live: LiveState, state: Mapping[str, Any], components: frozenset[
                     else value
                 )
                 optimizer.state[parameter][quantity] = held
+                placed.add((id(parameter), quantity))
         elif component == "gradient-accumulation":
             target = tensors.get(name)
             if target is None:
                 failed.append(key)
             else:
                 target.grad = value.detach().clone()
+    for optimizer, parameter in owners.values() if placed else ():
+        for quantity, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, torch.Tensor) and (id(parameter), quantity) not in placed:
+                # Two optimizers that were loaded from one state share its tensors: what is put right shares none.
+                optimizer.state[parameter][quantity] = value.detach().clone()
     return failed
 
 

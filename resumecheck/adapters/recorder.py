@@ -247,8 +247,10 @@ class Recorder:
         if at_end and self.captures.census:
             take_census(live.roots).write(self.directory / "census-end.json")
         if at_end and self.captures.live_at_end:
-            state = {f"{leaf.component}|{leaf.key}": _kept(leaf.value) for leaf in leaves(live)}
-            torch.save(state, self.directory / "end.pt")
+            tensors = [leaf for leaf in leaves(live) if isinstance(leaf.value, torch.Tensor)]
+            torch.save(
+                {f"{leaf.component}|{leaf.key}": _kept(leaf.value) for leaf in tensors}, self.directory / "end.pt"
+            )
 
     def _completed(self, row: Row, live: LiveState, events: list[dict[str, Any]]) -> Row:
         """The row with the state found now."""

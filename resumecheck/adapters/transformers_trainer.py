@@ -6,6 +6,7 @@ Two methods of the instance are wrapped: `training_step` (just before a forward,
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_callback import CallbackHandler, ExportableState
+from transformers.trainer_callback import CallbackHandler, ExportableState, TrainerControl, TrainerState
 from transformers.trainer_utils import SaveStrategy, get_last_checkpoint
 
 from resumecheck.adapters.contract import Length, Saving, argument_from_text
@@ -38,6 +39,9 @@ _NOT_ROOTS = frozenset(
         "current_gradient_accumulation_steps", "is_in_train", "_signature_columns", "_eval_dataloaders",
     }
 )  # fmt: skip
+_STATE_FIELDS, _CONTROL_FIELDS = (
+    frozenset(field.name for field in dataclasses.fields(kind)) for kind in (TrainerState, TrainerControl)
+)
 #: The optimizer and the schedule are loaded together, or neither of them.
 _OF_OPTIMIZER = ("optimizer-moments", "optimizer-step", "optimizer-hyperparameters", "lr-scheduler")
 #: Files of a checkpoint -> the components that are lost without them.
@@ -209,7 +213,12 @@ class TrainerAdapter:
         roots: dict[str, Any] = {
             "__known__": known,
             "__paths__": {str(self.output_dir): "{output_dir}"},
-            "__owners__": {"trainer": trainer, "arguments": trainer.args},
+            "__owners__": {
+                "trainer": trainer,
+                "arguments": trainer.args,
+                "trainer.state": trainer.state,
+                "trainer.control": trainer.control,
+            },
             "model": model,
         }
         for name, value in vars(trainer.args).items():
@@ -220,6 +229,11 @@ class TrainerAdapter:
         for name, value in vars(trainer).items():
             if name not in _NOT_ROOTS and not name.startswith("__"):
                 roots[f"trainer.{name}"] = value
+        for owner, known_names in (("state", _STATE_FIELDS), ("control", _CONTROL_FIELDS)):
+            # What the target has hung on the Trainer's own objects, which save their fields and nothing else.
+            for name, value in vars(getattr(trainer, owner)).items():
+                if name not in known_names:
+                    roots[f"trainer.{owner}.{name}"] = value
         roots["train_dataloader"] = getattr(trainer.callback_handler, "train_dataloader", None)
         roots |= optimizers | schedulers
         roots["trainer class"] = type(trainer)
@@ -367,7 +381,11 @@ class TrainerEvents(Observes):
 
 
 def _unwrapped(wrapped: Any) -> Any:
-    """The torch object inside accelerate's wrapper."""
+    """The torch object inside accelerate's wrapper; None for a proxy whose object cannot be reached."""
+    try:
+        wrapped.__class__  # noqa: B018 - isinstance asks for it
+    except Exception:
+        return None
     for attribute in ("optimizer", "scheduler"):
         if type(wrapped).__module__.startswith("accelerate.") and hasattr(wrapped, attribute):
             return getattr(wrapped, attribute)

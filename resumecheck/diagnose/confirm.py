@@ -118,10 +118,16 @@ def _needed(together: list[Suspect], ends: Callable[[list[Suspect]], bool]) -> l
 
 
 def _narrowed(suspect: Suspect, others: list[Suspect], ends: Callable[[list[Suspect]], bool]) -> Suspect:
-    """Of several hidden places, those that are needed."""
+    """Of several hidden places, those that are needed; of many first the half that suffices, and so on."""
     units = suspect.units
     if len(units) < 2:
         return suspect
+    while len(units) > MOST_PLACES:
+        halves = units[: len(units) // 2], units[len(units) // 2 :]
+        enough = next((half for half in halves if ends([*others, suspect.only(set(half))])), None)
+        if enough is None:
+            break
+        suspect, units = suspect.only(set(enough)), enough
     for unit in units[:MOST_PLACES]:
         alone = suspect.only({unit})
         if ends([*others, alone]):

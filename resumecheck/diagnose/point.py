@@ -324,7 +324,7 @@ class Judge:
 def _by_value(chosen: list[Suspect]) -> bool:
     """Whether putting values in place puts these suspects right, so that one without an effect acquits them."""
     return all(
-        suspect.hidden
+        (suspect.hidden and all(place.settled for place in suspect.hidden))
         or suspect.logged
         or (
             suspect.difference is not None

@@ -30,6 +30,9 @@ _COMPONENT_OF_ROOT = {
 #: The order in which hidden places are suspected, by component.
 _HIDDEN_ORDER = ("arguments", "weights", "lr-scheduler", "hidden-state", "callbacks")
 
+#: Components that are suspected after all others of a step, and in which order.
+_LATE = {"gradient-accumulation": 1, "counters": 2, "callbacks": 2}
+
 #: How the census writes the variables of a generator.
 LOCALS = ".<locals>."
 
@@ -42,7 +45,8 @@ class Hidden:
     """A path of the census at which the resumed run holds another value.
 
     `changed` says whether the value changed while the source run trained: those are tried first. `library` says whether
-    it lies inside an object of an installed library.
+    it lies inside an object of an installed library. `settled` says whether two uninterrupted runs agree on all of the
+    unit: where they do not (a dictionary by `id()`), putting it in another process need not put it right.
     """
 
     path: str
@@ -51,6 +55,7 @@ class Hidden:
     got: str | None
     changed: bool
     library: bool = False
+    settled: bool = True
 
     @property
     def component(self) -> str:
@@ -149,8 +154,12 @@ def find_suspects(
     ordered = sorted(
         suspects.values(), key=lambda suspect: suspect.difference.order if suspect.difference else (10**9, 0, 0)
     )
-    # What a counter or a callback holds is looked at after everything that acts on the next step by itself.
-    ordered.sort(key=lambda suspect: suspect.component in ("counters", "callbacks"))
+    # A schedule sets options of the groups, and no group sets a schedule.
+    if any(suspect.component == "lr-scheduler" and _of_schedule_itself(suspect) for suspect in ordered):
+        ordered.sort(key=lambda suspect: suspect.component == "optimizer-hyperparameters" and not _identity(suspect))
+    # What a counter or a callback holds is looked at after everything that acts on the next step by itself, and
+    # gradients too: most loops zero them before they are used.
+    ordered.sort(key=lambda suspect: _LATE.get(suspect.component, 0))
     if streams and data and data[0].step == after + 1:
         ordered.sort(key=lambda suspect: suspect.component not in streams)
     parts: dict[str, list[Hidden]] = {}
@@ -160,6 +169,16 @@ def find_suspects(
     arguments = [suspect for suspect in of_hidden if suspect.component == "arguments"]
     others = [suspect for suspect in of_hidden if suspect.component != "arguments"]
     return arguments + ordered + others + _logged_before(differences)
+
+
+def _of_schedule_itself(suspect: Suspect) -> bool:
+    """Whether the schedule has another state, and not only the groups another rate."""
+    keys = suspect.difference.keys if suspect.difference is not None else ()
+    return any(not key.startswith("lr|") for key in keys)
+
+
+def _identity(suspect: Suspect) -> bool:
+    return suspect.difference is not None and suspect.difference.rung == "identity"
 
 
 def _logged_before(differences: list[Difference]) -> list[Suspect]:
@@ -207,7 +226,9 @@ def read_census(directory: Path, moment: str | int) -> dict[str, Any]:
     """A stored census; empty where there is none."""
     path = directory / f"census-{moment}.json"
     return (
-        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"entries": {}, "units": {}, "left_out": {}}
+        json.loads(path.read_text(encoding="utf-8"))
+        if path.exists()
+        else {"entries": {}, "units": {}, "objects": {}, "left_out": {}}
     )
 
 
@@ -226,20 +247,38 @@ def find_hidden(reference: Path, source: Path, resumed: Path, after: int, moment
     start, at, elsewhere = (read_census(*place) for place in ((source, "start"), (source, after), (reference, after)))
     now = read_census(resumed, moment)
     library = {*at.get("library", ()), *now.get("library", ())}
+    for census in (at, now):
+        census["objects"] = dict.fromkeys(census.get("objects", ()))
     found: list[Hidden] = []
+    differing = {path for path, text in at["entries"].items() if elsewhere["entries"].get(path) != text}
+    unsettled = {at["units"].get(path, path) for path in differing}
     for path in {**at["entries"], **now["entries"]}:
         expected, got = at["entries"].get(path), now["entries"].get(path)
         if expected == got or elsewhere["entries"].get(path) != expected:
             continue
         if None in (expected, got) and LOCALS in path:
             continue  # A variable of a running generator that is not there yet is set before it is used.
-        unit = at["units"].get(path) or now["units"].get(path) or path
+        unit = _missing_object(path, at, now) or at["units"].get(path) or now["units"].get(path) or path
         changed = start["entries"].get(path) != expected
-        found.append(Hidden(path, unit, expected, got, changed, path in library))
+        found.append(Hidden(path, unit, expected, got, changed, path in library, settled=unit not in unsettled))
     # What lies inside another object than the expected one is no further difference.
     others = tuple(place.path + "." for place in found if place.other_object)
     found = [place for place in found if not place.path.startswith(others)]
     return sorted(found, key=lambda item: (not item.changed, item.library))
+
+
+def _missing_object(path: str, at: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The outermost object around `path` that the source run has and the resumed run lacks, or what contains it."""
+    here, there = at["objects"], now["objects"]
+    missing = [
+        name for name in here if name not in there and (path == name or path.startswith((f"{name}.", f"{name}[")))
+    ]
+    if not missing:
+        return None
+    outermost = min(missing, key=len)
+    while outermost.endswith("]"):  # An element is put in place with the container that holds it.
+        outermost = outermost[: outermost.rindex("[")]
+    return outermost
 
 
 def lost_shadows(

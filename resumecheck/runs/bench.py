@@ -25,7 +25,8 @@ from resumecheck.runs.spec import Fault, Kind, RunEnd, RunSpec, Transplant
 from resumecheck.runs.target import Target
 from resumecheck.trajectory import Trajectory, read_trajectory
 
-#: Hash seeds of the two preloaded servers: the reference runs under one, source and resumed runs under the other.
+#: Hash seeds of the two preloaded servers. The reference runs under one, the source run under the other, and a resumed
+#: run under another than the run that wrote its checkpoint.
 REFERENCE_SEED, SOURCE_SEED = 1, 2
 
 
@@ -169,7 +170,7 @@ class Bench:
             resume_step=point,
             on_resume=experiment.on_resume,
             live_at_end=experiment.keep_end,
-            hash_seed=SOURCE_SEED,
+            hash_seed=REFERENCE_SEED if source.spec.hash_seed == SOURCE_SEED else SOURCE_SEED,
             start_from=source.directory / "snapshots" / str(point),
             **options,
         )

@@ -15,6 +15,7 @@ import torch
 
 from resumecheck.state.device_digest import Transfer
 from resumecheck.state.digest import digest, digest_into, flatten
+from resumecheck.state.units import is_plain
 
 
 @dataclasses.dataclass
@@ -170,10 +171,8 @@ def _optimizer_leaves(optimizer: Any, names: dict[int, str], prefix: str, *, has
         )
         for quantity, value in state.items() if isinstance(state, Mapping) else [("state", state)]:
             component = "optimizer-step" if quantity == "step" else "optimizer-moments"
-            if isinstance(value, torch.Tensor | bool | int | float | str) or value is None:
-                yield Leaf(component, str(quantity), owner, value)
-            else:
-                yield Leaf(component, str(quantity), owner, digest(value))
+            readable = isinstance(value, torch.Tensor) or is_plain(value)
+            yield Leaf(component, str(quantity), owner, value if readable else digest(value))
     for index, group in enumerate(optimizer.param_groups):
         for option, value in group.items():
             if option == "params":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import sysconfig
+import types
+from collections.abc import Iterator
 from typing import Any
 
 #: Parts of this package that are targets themselves; everything else of it observes and is never part of a run's state.
@@ -33,3 +36,14 @@ def is_own_module(name: str, namespace: dict[str, Any] | None = None) -> bool:
 def is_own_type(cls: type) -> bool:
     """Whether a class is defined in the target's own code."""
     return is_own_module(cls.__module__)
+
+
+def own_modules() -> Iterator[tuple[str, types.ModuleType]]:
+    """Every module that is loaded from a file of the target's own, by name."""
+    for name, module in list(sys.modules.items()):
+        top = name.partition(".")[0]
+        if not isinstance(module, types.ModuleType) or not (top == "resumecheck" or is_own_module(top)):
+            continue  # torch has modules that name no folder
+        file = vars(module).get("__file__")
+        if isinstance(file, str) and os.path.isabs(file) and is_own_module(name):
+            yield name, module

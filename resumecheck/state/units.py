@@ -88,7 +88,11 @@ def put_value(value: Any, stored: Any, setter: Setter | None) -> bool:
     elif isinstance(value, torch.Tensor) and isinstance(stored, torch.Tensor) and value.shape == stored.shape:
         with torch.no_grad():
             value.detach().copy_(stored)
-    elif isinstance(value, list | collections.deque) and isinstance(stored, list | collections.deque):
+    elif (
+        isinstance(value, list | collections.deque)
+        and isinstance(stored, list | collections.deque)
+        and (setter is None or _bound(value) == _bound(stored))
+    ):
         value.clear()
         value.extend(stored)
     elif (isinstance(value, dict) and isinstance(stored, Mapping)) or (
@@ -104,6 +108,12 @@ def put_value(value: Any, stored: Any, setter: Setter | None) -> bool:
     else:
         return False
     return True
+
+
+def _bound(value: Any) -> str:
+    """How many elements a deque may have, in words; nothing where it may have any number."""
+    most = value.maxlen if isinstance(value, collections.deque) else None
+    return f" of at most {most}" if most is not None else ""
 
 
 def set_item(container: Any, key: Any, value: Any) -> None:
@@ -137,13 +147,13 @@ def plain_leaves(value: Any, path: str) -> list[tuple[str, str]]:
             items += plain_leaves(item, f"{path}[{key!r}]")
         return items
     if isinstance(value, list | tuple | collections.deque) and len(value) <= 64:
-        items = [(f"{path}.len", f"={len(value)}")]
+        items = [(f"{path}.len", f"={len(value)}{_bound(value)}")]
         for index, item in enumerate(value):
             items += plain_leaves(item, f"{path}[{index}]")
         return items
     if isinstance(value, list | tuple | collections.deque) and len(value) > LONG_SEQUENCE:
         shown = [value[index] for index in (*range(100), *range(-100, 0))]
-        return [(f"{path}.len", f"={len(value)}"), (path, digest(shown))]
+        return [(f"{path}.len", f"={len(value)}{_bound(value)}"), (path, digest(shown))]
     if isinstance(value, np.generic | enum.Enum):
         return [(path, repr(value))]
     return [(path, digest(list(value) if isinstance(value, collections.deque) else value))]

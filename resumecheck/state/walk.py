@@ -27,7 +27,7 @@ import torch
 from resumecheck.state.census import Census
 from resumecheck.state.digest import digest, plain_digest
 from resumecheck.state.inside import attributes_of, digest_of_reduction, told_by_reduction
-from resumecheck.state.ownership import is_own_module, is_own_type
+from resumecheck.state.ownership import is_own_module, is_own_type, own_modules
 from resumecheck.state.process import process_state
 from resumecheck.state.units import (
     ARRAYS,
@@ -73,11 +73,14 @@ def take_census(roots: Mapping[str, Any]) -> Census:
     walk.census.owners.update(roots.get("__owners__", {}))
     for name, root in roots.items():
         if not name.startswith("__"):
+            walk.census.roots[name] = root
             owner, _, attribute = name.rpartition(".")
             holder = walk.census.owners.get(owner)
             walk.visit(root, name, functools.partial(setattr, holder, attribute) if holder is not None else None, 0)
     for path, value, setter in process_state():
         walk.visit(value, path, setter, 0)
+    for name, module in own_modules():  # what a method imports when it is called, or reads as `module.NAME`
+        walk.visit_globals(vars(module), name)
     return walk.census
 
 
@@ -192,6 +195,7 @@ class _Walk:
             return
         base = next(kind for kind in _CONTAINERS if isinstance(value, kind))
         self.record(f"{path}.len", f"={base.__len__(value)}")
+        self.census.objects[path] = (value, setter)
         if isinstance(value, set | frozenset):
             return
         items = list(base.items(value)) if isinstance(value, dict) else list(enumerate(base.__iter__(value)))
@@ -235,6 +239,10 @@ class _Walk:
         elif isinstance(value, contextvars.ContextVar):
             with contextlib.suppress(LookupError):
                 self.visit(value.get(), f"{path}.get()", value.set, depth)
+        elif isinstance(value, io.StringIO | io.BytesIO):
+            self.record(path, digest(value.getvalue()), path)
+            self.census.units[path] = (value, setter)
+            self.record(f"{path}.tell()", f"={value.tell()}", path)
         elif isinstance(value, io.IOBase):
             with contextlib.suppress(OSError, ValueError):
                 self.record(f"{path}.tell()", f"={value.tell()}")
@@ -335,11 +343,13 @@ class _Walk:
                     self.leave_out(path, f"inside {cls.__module__.split('.')[0]}")
                 return
         attributes = attributes_of(value)
+        self.census.owners[path] = value
         if not attributes and told_by_reduction(cls):
             self.record(path, digest_of_reduction(value), path)
             self.census.units[path] = (value, setter)
             return
-        self.census.owners[path] = value
+        if depth <= 1:
+            self.census.objects[path] = (value, setter)
         for base in cls.__mro__ if is_own_type(cls) else ():
             for name, item in vars(base).items() if is_own_type(base) else ():
                 # A class attribute that the instance has not overridden yet is what the instance holds.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +272,23 @@ def optimizer_steps_rounded_to_bf16(output_dir: str) -> Trainer:
 
 def optimizer_steps_rounded_to_bf16_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, TakesStepsThroughDouble, adam_beta2=0.9999)
+
+
+#: Parameters of one shape.
+_OF_ATTENTION = ("query.weight", "key.weight", "value.weight")
+
+
+def _trains_attention(output_dir: str, order: Callable[[Iterable[str]], list[str]]) -> Trainer:
+    """Parameters in the order of a set of their names, which is another in each process, or in order."""
+    model = make_model()
+    named = {name: parameter for name, parameter in model.named_parameters() if name.endswith(_OF_ATTENTION)}
+    optimizer = torch.optim.AdamW([named[name] for name in order(set(named))], lr=1e-3)
+    return make_trainer(output_dir, model=model, optimizer=optimizer, max_grad_norm=0.0)
+
+
+def parameters_from_a_set(output_dir: str) -> Trainer:
+    return _trains_attention(output_dir, list)
+
+
+def parameters_from_a_set_twin(output_dir: str) -> Trainer:
+    return _trains_attention(output_dir, sorted)

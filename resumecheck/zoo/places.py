@@ -273,3 +273,58 @@ def context_variable(output_dir: str) -> Trainer:
 
 def context_variable_twin(output_dir: str) -> Trainer:
     return make_trainer(output_dir, model=make_model(NotesScaleInContext))
+
+
+class CountsInAnotherModule(TinyTrainer):
+    """Counts its calls in a module that it imports where it needs it, in a record that it makes when it first does."""
+
+    effect = 0.01
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        from resumecheck.zoo import ledger
+
+        if ledger.record is None:
+            ledger.record = ledger.Record()
+        ledger.record.calls += 1
+        return super().compute_loss(*args, **kwargs) * (1 + self.effect * ledger.record.calls)
+
+
+class CountsInAnotherModuleForDisplay(CountsInAnotherModule):
+    """Counts there for display."""
+
+    effect = 0.0
+
+
+def record_in_another_module(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, CountsInAnotherModule)
+
+
+def record_in_another_module_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, CountsInAnotherModuleForDisplay)
+
+
+class CoolsByTrainerState(TinyTrainer):
+    """Divides its loss by a temperature that it hangs on the Trainer's own state, which saves its fields only."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        state: Any = self.state
+        state.temperature = self.temperature(state)
+        return super().compute_loss(*args, **kwargs) / state.temperature
+
+    def temperature(self, state: Any) -> float:
+        return getattr(state, "temperature", 2.0) * 0.95
+
+
+class CoolsByStep(CoolsByTrainerState):
+    """Takes the temperature from the step."""
+
+    def temperature(self, state: Any) -> float:
+        return 2.0 * 0.95 ** (state.global_step + 1)
+
+
+def attribute_of_the_trainer_state(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, CoolsByTrainerState)
+
+
+def attribute_of_the_trainer_state_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, CoolsByStep)

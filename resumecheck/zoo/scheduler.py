@@ -7,7 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingWarmRestarts, LambdaLR, LinearLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingWarmRestarts,
+    LambdaLR,
+    LinearLR,
+    OneCycleLR,
+    SequentialLR,
+)
 from transformers import Trainer
 
 from resumecheck.zoo.setups import FewRows, TinyTrainer, make_trainer
@@ -315,3 +322,34 @@ def metric_counts_its_evaluations(output_dir: str) -> Trainer:
 
 def metric_counts_its_evaluations_twin(output_dir: str) -> Trainer:
     return _moved_by(CountsEvaluationsForDisplay(), output_dir)
+
+
+class CyclesAndIsOneStepOff(TinyTrainer):
+    """Cycles rate and momentum together, and makes the schedule anew where it is resumed, one step too far."""
+
+    off = 1
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = OneCycleLR(optimizer or self.optimizer, max_lr=1e-2, total_steps=20)
+        return self.lr_scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            at = self.lr_scheduler.last_epoch - 1 + self.off
+            self.lr_scheduler = OneCycleLR(self.lr_scheduler.optimizer, max_lr=1e-2, total_steps=20, last_epoch=at)
+
+
+class CyclesAndIsInPlace(CyclesAndIsOneStepOff):
+    """Makes it anew at the right step."""
+
+    off = 0
+
+
+def cycle_one_step_off(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, CyclesAndIsOneStepOff)
+
+
+def cycle_one_step_off_twin(output_dir: str) -> Trainer:
+    return make_trainer(output_dir, CyclesAndIsInPlace)

@@ -63,6 +63,24 @@ def test_a_loop_is_recorded_as_a_trainer_is(workbench, name):
     assert [bool(row.epoch_streams) for row in rows] == [True, *[False] * 6] * 2
 
 
+@pytest.mark.parametrize(
+    ("name", "component", "status"),
+    [
+        ("directions_lost", "optimizer-moments", "confirmed"),
+        ("one_saved_twice", "optimizer-moments", "confirmed"),
+        ("old_model_trained", "weights", "suspected"),
+    ],
+)
+def test_lost_state_that_is_no_single_tensor_is_named(workbench, name, component, status):
+    (point,) = workbench.verify(f"tests.targets.odd_loops:{name}", at=[4]).resume_points
+    assert (point.findings[0].component, point.findings[0].status) == (component, status)
+
+
+@pytest.mark.parametrize("name", ["directions", "two_optimizers", "proxy"])
+def test_odd_state_that_is_restored_is_left_alone(workbench, name):
+    assert workbench.verify(f"tests.targets.odd_loops:{name}", at=[4]).equivalent
+
+
 def test_what_changes_between_loader_and_model_is_content(workbench):
     (point,) = workbench.verify(f"{LOOPS}:plain_noise", at=[4]).resume_points
     assert (point.findings[0].component, point.findings[0].status) == ("data-content", "confirmed")

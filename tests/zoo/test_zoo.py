@@ -31,7 +31,6 @@ NOT_CONFIRMED = {
     "layer_replaced_after_the_optimizer": _OTHER_OBJECT,
     "trained_model_is_not_the_saved_one": _OTHER_OBJECT,
     "resumed_in_bf16": "values are put back into tensors of the other type",
-    "slow_weights_in_attribute": "the weights are in a dictionary by parameter, which has no path in another process",
     "teacher_copied_when_training_starts": "a module is not copied",
     "generator_object": "a generator object cannot be copied",
     "zip_of_generators": "a generator object cannot be copied",
