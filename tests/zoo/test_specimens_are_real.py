@@ -28,14 +28,14 @@ class Outcome:
 
 @pytest.fixture
 def observe(servers, tmp_path):
-    """Run a target in all three ways; reference and saving run under different hash seeds."""
+    """Run a target in all three ways; the saving run has another hash seed than the reference and the resumed runs."""
     first, second = servers
 
     def run(target, at):
         reference = first.run(target, tmp_path / "reference")
         saving = second.run(target, tmp_path / "saving", save_at=at)
         resumed = {
-            step: second.run(target, tmp_path / "saving", resume_from=tmp_path / "saving" / f"checkpoint-{step}")
+            step: first.run(target, tmp_path / "saving", resume_from=tmp_path / "saving" / f"checkpoint-{step}")
             for step in at
         }
         return Outcome(reference, saving, resumed)
