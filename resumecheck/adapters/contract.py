@@ -133,6 +133,19 @@ def newest_numbered(output_dir: Path) -> Path | None:
     return numbered[max(numbered)] if numbered else None
 
 
+def unwrapped(value: Any) -> Any:
+    """The torch object inside accelerate's wrapper; None for a proxy whose object cannot be reached."""
+    try:
+        value.__class__  # noqa: B018 - isinstance asks for it
+    except Exception:
+        return None
+    if type(value).__module__.startswith("accelerate."):
+        for attribute in ("optimizer", "scheduler"):
+            if hasattr(value, attribute):
+                return getattr(value, attribute)
+    return value
+
+
 def argument_from_text(owner: Any, name: str, text: str) -> Any:
     """A text converted to the type that the attribute `name` of `owner` has now.
 

@@ -19,7 +19,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from resumecheck.adapters.contract import Length, Saving, argument_from_text, newest_numbered
+from resumecheck.adapters.contract import Length, Saving, argument_from_text, newest_numbered, unwrapped
 from resumecheck.adapters.loop_hooks import LoaderBatches, LoopHooks, content_of, put_batch
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.errors import UsageError
@@ -91,7 +91,7 @@ class LoopAdapter:
         return {
             name: value
             for name, value in vars(self.loop).items()
-            if isinstance(_unwrapped(value), bool | int | float | str) and name not in _COUNTERS
+            if isinstance(unwrapped(value), bool | int | float | str) and name not in _COUNTERS
         }
 
     def train(self, resume_from: Path | Literal[True] | None) -> None:
@@ -316,27 +316,14 @@ def _found(loop: Any, kind: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def look(name: str, value: Any) -> None:
-        inner = _unwrapped(value)
+        inner = unwrapped(value)
         if isinstance(inner, kind) and all(inner is not known for known in found.values()):
             found[name] = inner
 
     for name, value in getattr(loop, "__dict__", {}).items():
         look(name, value)
-        held = _unwrapped(value)
+        held = unwrapped(value)
         items = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list | tuple) else ()
         for key, item in items:
             look(f"{name}[{key!r}]", item)
     return found
-
-
-def _unwrapped(value: Any) -> Any:
-    """The torch object inside accelerate's wrapper; None for a proxy whose object cannot be reached."""
-    try:
-        value.__class__  # noqa: B018 - isinstance asks for it
-    except Exception:
-        return None
-    if type(value).__module__.startswith("accelerate."):
-        for attribute in ("optimizer", "scheduler"):
-            if hasattr(value, attribute):
-                return getattr(value, attribute)
-    return value

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import CallbackHandler, ExportableState, TrainerControl, TrainerState
 from transformers.trainer_utils import SaveStrategy, get_last_checkpoint
 
-from resumecheck.adapters.contract import Length, Saving, argument_from_text
+from resumecheck.adapters.contract import Length, Saving, argument_from_text, unwrapped
 from resumecheck.adapters.loader_ids import LoaderIds
 from resumecheck.adapters.recorder import Recorder
 from resumecheck.state.capture import LiveState
@@ -178,10 +178,10 @@ class TrainerAdapter:
         """The live objects of the trainer."""
         trainer = self.trainer
         model = trainer.accelerator.unwrap_model(trainer.model)
-        optimizers = {"optimizer": _unwrapped(trainer.optimizer)} if trainer.optimizer is not None else {}
-        schedulers = {"lr_scheduler": _unwrapped(trainer.lr_scheduler)} if trainer.lr_scheduler is not None else {}
+        optimizers = {"optimizer": unwrapped(trainer.optimizer)} if trainer.optimizer is not None else {}
+        schedulers = {"lr_scheduler": unwrapped(trainer.lr_scheduler)} if trainer.lr_scheduler is not None else {}
         for name, value in vars(trainer).items():
-            inner = _unwrapped(value)
+            inner = unwrapped(value)
             if isinstance(inner, torch.optim.Optimizer) and all(inner is not known for known in optimizers.values()):
                 optimizers[name] = inner
             elif isinstance(inner, LRScheduler) and all(inner is not known for known in schedulers.values()):
@@ -333,7 +333,7 @@ class TrainerEvents(Observes):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The update is about to happen."""
-        groups = _unwrapped(self.adapter.trainer.optimizer).param_groups
+        groups = unwrapped(self.adapter.trainer.optimizer).param_groups
         self.recorder.update([group["lr"] for group in groups])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
@@ -378,18 +378,6 @@ class TrainerEvents(Observes):
             if isinstance(value, int | float) and not any(word in name for word in _MACHINE_METRICS)
         }
         self.recorder.event("log", logs=numbers)
-
-
-def _unwrapped(wrapped: Any) -> Any:
-    """The torch object inside accelerate's wrapper; None for a proxy whose object cannot be reached."""
-    try:
-        wrapped.__class__  # noqa: B018 - isinstance asks for it
-    except Exception:
-        return None
-    for attribute in ("optimizer", "scheduler"):
-        if type(wrapped).__module__.startswith("accelerate.") and hasattr(wrapped, attribute):
-            return getattr(wrapped, attribute)
-    return wrapped
 
 
 def _numbered(callbacks: list[Any], callback: Any) -> str:
