@@ -40,9 +40,12 @@ def is_own_type(cls: type) -> bool:
 
 def own_modules() -> Iterator[tuple[str, types.ModuleType]]:
     """Every module that is loaded from a file of the target's own, by name."""
+    own: dict[str, bool] = {}  # by package: most of thousands of modules are in a few
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if not isinstance(module, types.ModuleType) or not (top == "resumecheck" or is_own_module(top)):
+        if top not in own:
+            own[top] = top == "resumecheck" or is_own_module(top)
+        if not own[top] or not isinstance(module, types.ModuleType):
             continue  # torch has modules that name no folder
         file = vars(module).get("__file__")
         if isinstance(file, str) and os.path.isabs(file) and is_own_module(name):
