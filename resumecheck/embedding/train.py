@@ -10,7 +10,6 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from resumecheck import Recorder
 from resumecheck.embedding import checkpoint, lora
 from resumecheck.embedding.arguments import (
     DataArguments,
@@ -44,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         resume_from = prepare_output_dir(training)
         trainer = build_trainer(model, data, training)
         if training.record:
+            from resumecheck import Recorder
+
             trainer.add_callback(Recorder(training.record))
         # Only now: a mistake in another option must not cost the checkpoints of the earlier run.
         if training.overwrite_output_dir and training.should_save:
