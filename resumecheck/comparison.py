@@ -23,7 +23,7 @@ from resumecheck.diagnose.divergence import divergence_of, steps_around, with_fl
 from resumecheck.errors import UsageError
 from resumecheck.state.components import ORDER
 from resumecheck.state.digest import digest
-from resumecheck.trajectory import Trajectory, makes_sense, read_trajectory
+from resumecheck.trajectory import Trajectory, read_trajectory, senseless_step
 from resumecheck.verdict import Divergence, StepPair, plain_json
 
 SCHEMA_VERSION = 1
@@ -141,7 +141,7 @@ def _trajectory(path: Path) -> Trajectory:
         found = read_trajectory(path)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as a recorded run ({str(error)[:200]})") from error
-    odd = next((step for step, row in found.rows.items() if not makes_sense(row)), None)
+    odd = senseless_step(found)
     if odd is not None:
         raise UsageError(f"{path} cannot be read as a recorded run (the row of step {odd!r:.20} makes no sense)")
     return found

@@ -233,8 +233,12 @@ def _read_row(line: bytes) -> Row:
     return Row(**fields)
 
 
-def makes_sense(row: Row) -> bool:
-    """Whether the fields of a row are of the types that docs/trajectory.md says."""
+def senseless_step(run: Trajectory) -> int | None:
+    """The step of the first row with a field of another type than docs/trajectory.md says, None where there is none."""
+    return next((step for step, row in run.rows.items() if not _makes_sense(row)), None)
+
+
+def _makes_sense(row: Row) -> bool:
 
     def texts(value: Any) -> bool:
         return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resumecheck.errors import UsageError
-from resumecheck.trajectory import UNFINISHED, NothingRecordedError, Row, Trajectory, makes_sense, read_trajectory
+from resumecheck.trajectory import UNFINISHED, NothingRecordedError, Row, Trajectory, read_trajectory, senseless_step
 
 #: Facts of a segment that have facts in them.
 _OBJECTS = ("arguments", "versions", "environment", "absent_files")
@@ -109,7 +109,7 @@ def _read_segment(number: int, path: Path) -> Recorded:
     strange = next((name for name in _OBJECTS if not isinstance(facts.get(name, {}), dict)), None)
     if strange is not None:
         raise UsageError(f"the record is damaged: {path / 'run.json'}: {strange!r} makes no sense")
-    odd = next((step for step, row in run.rows.items() if not makes_sense(row)), None)
+    odd = senseless_step(run)
     if odd is not None:
         raise UsageError(f"the record is damaged: {path / 'steps.jsonl'}: the row of step {odd!r:.20} makes no sense")
     gap = next((step for step in range(run.first_step, run.last_step) if step not in run.rows), None)
