@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from resumecheck import __version__
 from resumecheck.crash import command as crash
 from resumecheck.errors import ResumecheckError, TargetError, UsageError
-from resumecheck.options import CHECK, read_options
+from resumecheck.options import CHECK, add_command_options, add_target, read_options, require_one
 from resumecheck.repro import command as repro
 from resumecheck.verdict import EXIT_STATUS, Verdict
 from resumecheck.zoo import command as zoo
@@ -149,11 +149,7 @@ def _verify(options: argparse.Namespace) -> int:
     from resumecheck.report import github, json_file, page
     from resumecheck.report.checked import Checked
 
-    if (options.target is None) == (options.command is None):
-        raise UsageError(
-            "the following arguments are required: TARGET, or -- and a command, not both "
-            "(see resumecheck verify --help)"
-        )
+    require_one(options, "resumecheck verify")
     given = {option.name: getattr(options, option.name) for option in CHECK}
     settings = read_options({**given, "on_resume": _pairs(options.on_resume)}, "resumecheck verify")
     if options.json is not None:
@@ -163,7 +159,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from resumecheck.report import progress, terminal
+    from resumecheck.report import progress
 
     with progress.progress_display(Console(stderr=True)) as show:
         from resumecheck.check import Workbench
@@ -183,8 +179,7 @@ def _verify(options: argparse.Namespace) -> int:
     for file in (options.json, options.keep and options.keep / "verdict.json"):
         if file:
             json_file.write(verdict, file)
-    console = Console()
-    terminal.render(verdict, console if console.is_terminal else Console(width=terminal.WIDTH + 20))
+    _print(verdict, "terminal")
     checked = Checked(verdict, evidence)
     if options.html is not None:
         page.write([checked], options.html, "--html")
@@ -218,13 +213,17 @@ def _answer(options: argparse.Namespace, text: str, ask: Callable[[], Any]) -> i
     answer = ask()
     if options.json is not None:
         json_file.write(answer, options.json)
+    _print(answer, text)
+    return int(answer.exit_status)
 
+
+def _print(answer: Any, text: str) -> None:
+    """Print an answer by `resumecheck.report.TEXT`; not to a terminal, a line may be as wide as that text needs."""
     from rich.console import Console
 
     report = importlib.import_module(f"resumecheck.report.{text}")
     console = Console()
     report.render(answer, console if console.is_terminal else Console(width=report.WIDTH + 20))
-    return int(answer.exit_status)
 
 
 def _crash(options: argparse.Namespace) -> int:
@@ -309,24 +308,13 @@ def _parser() -> argparse.ArgumentParser:
         **raw,
     )
     verify.set_defaults(run=_verify)
-    verify.add_argument(
-        "target", metavar="TARGET", nargs="?", help="what is checked: pkg.module:build or path/to/file.py:build"
-    )
+    add_target(verify)
     for option in CHECK:
         form: dict[str, Any] = {"action": "store_true", "default": None}
         if option.kind != "flag":
             form = {"metavar": option.metavar, "action": "append" if option.kind == "list" else "store"}
         verify.add_argument(f"--{option.name.replace('_', '-')}", help=option.help, **form)
-    verify.add_argument(
-        "--resume-option",
-        metavar="WORDS",
-        help="for a command: what a resumed run adds to it, for example '--resume {checkpoint}'; {step} and {out} too",
-    )
-    verify.add_argument(
-        "--checkpoint",
-        metavar="NAME",
-        help="for a command: what it saves in {out} after a step, with * the newest (default: checkpoint-{step})",
-    )
+    add_command_options(verify)
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the verdict as JSON, whatever it is")
     verify.add_argument(
         "--html",

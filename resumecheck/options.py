@@ -7,6 +7,7 @@ table of a check, `PLUGIN` the options of the pytest plugin; docs/plugin.md is t
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -133,6 +134,40 @@ def parse_flag(given: bool) -> bool:
     if not isinstance(given, bool):
         raise UsageError(f"twice: {given!r} is not a truth value; give True or False")
     return given
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """The argument that names a target, which is not given where a command follows `--`."""
+    parser.add_argument(
+        "target", metavar="TARGET", nargs="?", help="what is checked: pkg.module:build or path/to/file.py:build"
+    )
+
+
+def add_command_options(parser: argparse.ArgumentParser, without: str = "") -> None:
+    """The options of a command that follows `--`; `without` says what holds where it is not told how to resume."""
+    parser.add_argument(
+        "--resume-option",
+        metavar="WORDS",
+        help="for a command: what a resumed run adds to it, for example '--resume {checkpoint}'; {step} and {out} too"
+        f"{without}",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="NAME",
+        help="for a command: what it saves in {out} after a step, with * the newest (default: checkpoint-{step})",
+    )
+
+
+def require_one(options: argparse.Namespace, program: str) -> None:
+    """Either a target or a command.
+
+    Raises:
+        UsageError: neither is given, or both.
+    """
+    if (options.target is None) == (options.command is None):
+        raise UsageError(
+            f"the following arguments are required: TARGET, or -- and a command, not both (see {program} --help)"
+        )
 
 
 def _whole(number: Any) -> int:

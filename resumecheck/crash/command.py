@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resumecheck.errors import UsageError
-from resumecheck.options import parse_steps
+from resumecheck.options import add_command_options, add_target, parse_steps, require_one
 from resumecheck.verdict import EXIT_STATUS
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def add_parser(commands: Any, run: Callable[[argparse.Namespace], int], **option
         **options,
     )
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "target", metavar="TARGET", nargs="?", help="what is checked: pkg.module:build or path/to/file.py:build"
-    )
+    add_target(parser)
     parser.add_argument(
         "--at",
         metavar="STEP",
@@ -58,17 +56,7 @@ def add_parser(commands: Any, run: Callable[[argparse.Namespace], int], **option
     parser.add_argument(
         "--limit", metavar="N", help="try at most N ways to die, spread over the save (default: all of them)"
     )
-    parser.add_argument(
-        "--resume-option",
-        metavar="WORDS",
-        help="for a command: what a resumed run adds to it, for example '--resume {checkpoint}'; {step} and {out} too "
-        "(default: nothing, the command finds its checkpoint by itself)",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="NAME",
-        help="for a command: what it saves in {out} after a step, with * the newest (default: checkpoint-{step})",
-    )
+    add_command_options(parser, " (default: nothing, the command finds its checkpoint by itself)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome of every death as JSON")
 
 
@@ -78,10 +66,7 @@ def check(options: argparse.Namespace, tell: Tell) -> CrashVerdict:
     Raises:
         UsageError: an option, the target or the command cannot be used.
     """
-    if (options.target is None) == (options.command is None):
-        raise UsageError(
-            "the following arguments are required: TARGET, or -- and a command, not both (see resumecheck crash --help)"
-        )
+    require_one(options, "resumecheck crash")
     at, steps, limit = (_number(f"--{name}", getattr(options, name)) for name in ("at", "steps", "limit"))
     if options.command is not None:
         from resumecheck.crash.of_command import crash_command
